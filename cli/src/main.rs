@@ -1,0 +1,3 @@
+//! The `mezzo` binary.
+
+fn main() {}
