@@ -1,0 +1,1 @@
+//! How a daemon opens its port.
