@@ -59,7 +59,7 @@ impl Resources {
     }
 
     /// Puts one resource in.
-    pub fn put(&mut self, resource: Resource) {
+    pub fn insert(&mut self, resource: Resource) {
         if resource.is_empty() {
             return;
         }
@@ -156,7 +156,7 @@ impl Resources {
         for item in &self.items {
             let mut item = item.clone();
             change(&mut item);
-            changed.put(item);
+            changed.insert(item);
         }
         changed
     }
@@ -283,7 +283,7 @@ impl Eq for Resources {}
 impl AddAssign<&Resources> for Resources {
     fn add_assign(&mut self, other: &Self) {
         for item in &other.items {
-            self.put(item.clone());
+            self.insert(item.clone());
         }
     }
 }
@@ -295,7 +295,7 @@ impl AddAssign for Resources {
             return;
         }
         for item in other.items {
-            self.put(item);
+            self.insert(item);
         }
     }
 }
@@ -321,7 +321,7 @@ impl FromIterator<Resource> for Resources {
     fn from_iter<I: IntoIterator<Item = Resource>>(items: I) -> Self {
         let mut bag = Self::new();
         for item in items {
-            bag.put(item);
+            bag.insert(item);
         }
         bag
     }
