@@ -1,23 +1,32 @@
-//! Turns the files under `defs/` into Rust, with no compiler but this one: `protox` reads them, `prost` writes types
-//! and `tonic` the services.
+//! Turns the files under `defs/` into Rust, with no compiler but this one: `protox` reads them, `prost` writes types,
+//! `tonic` the services, and `build/tables.rs` the tables that tell what a field is called and which must be there.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::{env, error::Error, fs};
+use std::{env, fs};
+
+use prost::Message as _;
+
+#[path = "build/tables.rs"]
+mod tables;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let defs = Path::new("defs");
     println!("cargo:rerun-if-changed=defs");
+    println!("cargo:rerun-if-changed=build");
     println!("cargo:rerun-if-changed=build.rs");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
 
-    let files = proto_files(&defs.join("mezzo"))?;
-    let mut set = protox::compile(&files, [defs])?;
+    let mut set = protox::compile(proto_files(&defs.join("mezzo"))?, [defs])?;
+    fs::write(out.join("descriptors.bin"), set.encode_to_vec())?;
+    fs::write(out.join("descriptors.rs"), tables::tables(&set)?)?;
+    fs::write(out.join("every_message.rs"), tables::every_message(&set)?)?;
+
     for file in &mut set.file {
-        // What is deprecated on the wire is still served: the compiler must not complain of every use.
         for message in &mut file.message_type {
             undeprecate(message);
         }
     }
-
     let mut config = prost_build::Config::new();
     config
         .btree_map(["."])
@@ -26,11 +35,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         // Connecting is the shells' business; a client is made from a channel: `LinkClient::new(channel)`.
         .build_transport(false)
+        // What arrives lacks no required field, on this door as on the others.
+        .codec_path("crate::grpc::CheckedCodec")
         .emit_rerun_if_changed(false)
         .compile_fds_with_config(set, config)?;
     Ok(())
 }
 
+/// Takes the mark of deprecation away: what is deprecated on the wire is still served, and the compiler must not
+/// complain of each use. (The tables are made before, and keep it.)
 fn undeprecate(message: &mut prost_types::DescriptorProto) {
     for field in &mut message.field {
         if let Some(options) = &mut field.options {
@@ -59,6 +72,5 @@ fn proto_files(dir: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
         }
     }
     found.sort();
-    let _ = env::var("OUT_DIR")?;
     Ok(found)
 }
