@@ -40,7 +40,9 @@ pub enum OpenError {
         ip: IpAddr,
     },
     /// Another process holds the port.
-    #[error("{addr} is taken by another process; choose another with --port, or end the process that holds it")]
+    #[error(
+        "{addr} is taken by another process; choose another with --port, or end the process that holds it"
+    )]
     Taken {
         /// The address that was asked for.
         addr: SocketAddr,
@@ -58,7 +60,12 @@ pub enum OpenError {
 impl Bind {
     /// Loopback at a port, open to every local process: the default of every daemon.
     pub fn loopback(port: u16) -> Self {
-        Self { ip: IpAddr::from([127, 0, 0, 1]), port, credentials: None, insecure: false }
+        Self {
+            ip: IpAddr::from([127, 0, 0, 1]),
+            port,
+            credentials: None,
+            insecure: false,
+        }
     }
 
     /// Checks the closed-by-default rule and opens the port.
@@ -70,11 +77,19 @@ impl Bind {
             return Err(OpenError::Unguarded { ip: self.ip });
         }
         let asked = SocketAddr::new(self.ip, self.port);
-        let listener = TcpListener::bind(asked).await.map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => OpenError::Taken { addr: asked },
-            _ => OpenError::Io { addr: asked, source },
+        let listener = TcpListener::bind(asked)
+            .await
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::AddrInUse => OpenError::Taken { addr: asked },
+                _ => OpenError::Io {
+                    addr: asked,
+                    source,
+                },
+            })?;
+        let addr = listener.local_addr().map_err(|source| OpenError::Io {
+            addr: asked,
+            source,
         })?;
-        let addr = listener.local_addr().map_err(|source| OpenError::Io { addr: asked, source })?;
         Ok(Door { listener, addr })
     }
 }
@@ -92,7 +107,10 @@ mod tests {
 
     #[tokio::test]
     async fn beyond_loopback_needs_credentials_or_a_word() {
-        let mut bind = Bind { ip: IpAddr::from([0, 0, 0, 0]), ..Bind::loopback(0) };
+        let mut bind = Bind {
+            ip: IpAddr::from([0, 0, 0, 0]),
+            ..Bind::loopback(0)
+        };
         let refused = bind.open().await.expect_err("open to the world");
         assert!(refused.to_string().contains("--credentials"), "{refused}");
         bind.insecure = true;
@@ -102,7 +120,10 @@ mod tests {
     #[tokio::test]
     async fn a_taken_port_is_named() {
         let first = Bind::loopback(0).open().await.expect("a free port");
-        let again = Bind::loopback(first.addr().port()).open().await.expect_err("taken");
+        let again = Bind::loopback(first.addr().port())
+            .open()
+            .await
+            .expect_err("taken");
         assert!(matches!(again, OpenError::Taken { addr } if addr == first.addr()));
     }
 }

@@ -35,7 +35,11 @@ impl Guard {
         let challenge = format!("Basic realm=\"{realm}\"");
         let realm = HeaderValue::from_str(&challenge)
             .unwrap_or_else(|_| HeaderValue::from_static("Basic realm=\"mezzo\""));
-        Self { credentials, realm, open }
+        Self {
+            credentials,
+            realm,
+            open,
+        }
     }
 
     /// Puts the guard in front of every route of the router.
@@ -47,7 +51,11 @@ impl Guard {
     }
 
     fn principal(&self, request: &Request) -> Option<Principal> {
-        let given = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+        let given = request
+            .headers()
+            .get(header::AUTHORIZATION)?
+            .to_str()
+            .ok()?;
         let name = self.credentials.as_ref()?.check_basic(given)?;
         Some(Principal(name))
     }
@@ -75,9 +83,15 @@ fn refuse(guard: &Guard, request: &Request) -> Response {
     let mut response = if is_grpc {
         let mut response = Response::new(Body::empty());
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/grpc"),
+        );
         headers.insert("grpc-status", HeaderValue::from_static("16"));
-        headers.insert("grpc-message", HeaderValue::from_static("401 Unauthorized."));
+        headers.insert(
+            "grpc-message",
+            HeaderValue::from_static("401 Unauthorized."),
+        );
         response
     } else {
         let mut response = Response::new(Body::from("401 Unauthorized."));
@@ -86,6 +100,8 @@ fn refuse(guard: &Guard, request: &Request) -> Response {
         response.headers_mut().insert(header::CONTENT_TYPE, plain);
         response
     };
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, guard.realm.clone());
+    response
+        .headers_mut()
+        .insert(header::WWW_AUTHENTICATE, guard.realm.clone());
     response
 }

@@ -36,7 +36,9 @@ pub async fn serve(door: Door, router: Router, stop: Stop) {
     let connections = TaskTracker::new();
     let cut = Stop::new();
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { break };
+        let Ok(place) = places.clone().acquire_owned().await else {
+            break;
+        };
         let accepted = tokio::select! {
             () = stop.stopped() => break,
             accepted = door.listener.accept() => accepted,
@@ -57,7 +59,10 @@ pub async fn serve(door: Door, router: Router, stop: Stop) {
     }
     drop(door);
     connections.close();
-    if tokio::time::timeout(GRACE, connections.wait()).await.is_err() {
+    if tokio::time::timeout(GRACE, connections.wait())
+        .await
+        .is_err()
+    {
         cut.stop();
         connections.wait().await;
     }
@@ -67,7 +72,10 @@ async fn connection(stream: TcpStream, router: Router, stop: Stop, cut: Stop) {
     // Small answers must not wait for the acknowledgement of earlier ones.
     let _ = stream.set_nodelay(true);
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ_TIMEOUT);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -76,8 +84,8 @@ async fn connection(stream: TcpStream, router: Router, stop: Stop, cut: Stop) {
         .max_concurrent_streams(1024)
         .initial_stream_window_size(1024 * 1024)
         .initial_connection_window_size(4 * 1024 * 1024);
-    let served =
-        builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router));
+    let served = builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router));
     tokio::pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
@@ -116,7 +124,8 @@ mod tests {
 
     #[tokio::test]
     async fn health_follows_the_daemon_and_the_guard_keeps_strangers_out() {
-        let credentials = mezzo_model::credentials::Credentials::parse("ann secret\n").expect("parses");
+        let credentials =
+            mezzo_model::credentials::Credentials::parse("ann secret\n").expect("parses");
         let vitals = Vitals::new("test");
         let guard = Guard::new(Some(Arc::new(credentials)), "mezzo-test", &["/health"]);
         let router = vitals.routes().route("/page", get(|| async { "page" }));
@@ -129,7 +138,11 @@ mod tests {
         assert!(ask(addr, "/health", "").await.starts_with("HTTP/1.1 200"));
         let stranger = ask(addr, "/page", "").await;
         assert!(stranger.starts_with("HTTP/1.1 401"), "{stranger}");
-        assert!(stranger.to_lowercase().contains("www-authenticate: basic realm=\"mezzo-test\""));
+        assert!(
+            stranger
+                .to_lowercase()
+                .contains("www-authenticate: basic realm=\"mezzo-test\"")
+        );
         let known = ask(addr, "/page", "Authorization: Basic YW5uOnNlY3JldA==\r\n").await;
         assert!(known.ends_with("page"), "{known}");
         let wrong = ask(addr, "/page", "Authorization: Basic YW5uOndyb25n\r\n").await;
@@ -153,7 +166,11 @@ mod tests {
         };
         let door = Bind::loopback(0).open().await.expect("opens");
         let (addr, stop) = (door.addr(), Stop::new());
-        let served = tokio::spawn(serve(door, Router::new().route("/slow", get(slow)), stop.clone()));
+        let served = tokio::spawn(serve(
+            door,
+            Router::new().route("/slow", get(slow)),
+            stop.clone(),
+        ));
         let asked = tokio::spawn(async move { ask(addr, "/slow", "").await });
         has_begun.recv().await.expect("the request arrived");
         stop.stop();

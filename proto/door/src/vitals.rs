@@ -35,11 +35,11 @@ impl Metrics {
     }
 
     /// Registers a collector that is asked at each scrape.
-    pub fn register_collector(
-        &self,
-        collector: Box<dyn prometheus_client::collector::Collector>,
-    ) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).register_collector(collector);
+    pub fn register_collector(&self, collector: Box<dyn prometheus_client::collector::Collector>) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .register_collector(collector);
     }
 
     /// The page, in OpenMetrics text form.
@@ -104,7 +104,10 @@ pub struct Vitals {
 impl Vitals {
     /// Vitals of a daemon that starts; metric names begin with `prefix_`.
     pub fn new(prefix: &str) -> Self {
-        Self { health: Health::starting(), metrics: Metrics::with_prefix(prefix) }
+        Self {
+            health: Health::starting(),
+            metrics: Metrics::with_prefix(prefix),
+        }
     }
 
     /// The routes `/health` (200, or 503 with the reason) and `/metrics`.
@@ -112,8 +115,14 @@ impl Vitals {
         let health = self.health.clone();
         let metrics = self.metrics.clone();
         Router::new()
-            .route("/health", get(move || std::future::ready(health_page(&health))))
-            .route("/metrics", get(move || std::future::ready(metrics_page(&metrics))))
+            .route(
+                "/health",
+                get(move || std::future::ready(health_page(&health))),
+            )
+            .route(
+                "/metrics",
+                get(move || std::future::ready(metrics_page(&metrics))),
+            )
     }
 }
 
