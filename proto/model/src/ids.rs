@@ -151,7 +151,7 @@ macro_rules! id {
 
         impl From<&$name> for $wire {
             fn from(id: &$name) -> Self {
-                Self { value: id.0.to_string(), ..Default::default() }
+                Self { value: id.0.to_string() }
             }
         }
 

@@ -3,7 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Milli, Ranges, RangesError, Reservation, ReservationKind, Resource, Resources, Value};
+use mezzo_wire::json;
+use mezzo_wire::v1;
+
+use super::{
+    InvalidResource, Milli, Ranges, RangesError, Reservation, ReservationKind, Resource, Resources,
+    Value,
+};
 use crate::Role;
 use crate::role::RoleError;
 
@@ -60,6 +66,15 @@ pub enum TextError {
         /// What is wrong.
         source: RoleError,
     },
+    /// The text begins with `[` and is no JSON array of Resource messages.
+    #[error("resources as JSON: {why}")]
+    Json {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// One of the messages in the JSON array is not valid.
+    #[error(transparent)]
+    Invalid(#[from] InvalidResource),
     /// `x:1;x:[1-2]`.
     #[error("Resources with the same name ('{name}') but different types are not allowed")]
     MixedTypes {
@@ -75,6 +90,13 @@ impl Resources {
     /// # Errors
     /// Says which part is wrong.
     pub fn parse(text: &str) -> Result<Self, TextError> {
+        if text.trim_start().starts_with('[') {
+            let messages: Vec<v1::Resource> =
+                json::list_from_slice(text.as_bytes()).map_err(|error| TextError::Json {
+                    why: error.to_string(),
+                })?;
+            return Ok(Self::from_wire(&messages)?);
+        }
         let mut resources = Self::new();
         for token in text
             .split([';', '\n'])
@@ -192,6 +214,17 @@ mod tests {
     }
 
     #[test]
+    fn the_json_form_is_read() {
+        let text = r#"[{"name":"cpus","type":"SCALAR","scalar":{"value":4}},
+            {"name":"ports","type":"RANGES","ranges":{"range":[{"begin":1,"end":9}]},"role":"eng"}]"#;
+        let resources = Resources::parse(text).expect("reads");
+        assert_eq!(
+            resources,
+            Resources::parse("cpus:4;ports(eng):[1-9]").expect("reads")
+        );
+    }
+
+    #[test]
     fn bad_texts_are_refused() {
         for (text, words) in [
             ("cpus", "missing or extra ':' in cpus"),
@@ -207,6 +240,11 @@ mod tests {
             ("ports:[3-1]", "begin > end"),
             ("cpus(-x):1", "starts with a dash"),
             ("x:1;x:[1-2]", "different types"),
+            ("[{\"name\":1}", "as JSON"),
+            (
+                r#"[{"name":"cpus","type":"SCALAR","scalar":{"value":-1}}]"#,
+                "Resource 'cpus:-1' is invalid",
+            ),
         ] {
             let refused = Resources::parse(text).expect_err(text).to_string();
             assert!(refused.contains(words), "{text}: {refused}");
