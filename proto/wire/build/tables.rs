@@ -10,6 +10,42 @@ use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, Fi
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
+/// Lists that Mesos prints in JSON even when they are empty: the answers that hold them are written by
+/// hand there.
+const PRINTED_EMPTY: &[(&str, &[&str])] = &[
+    (
+        "mezzo.v1.master.Response.GetTasks",
+        &["tasks", "unreachable_tasks", "completed_tasks"],
+    ),
+    ("mezzo.v1.master.Response.GetExecutors", &["executors"]),
+    (
+        "mezzo.v1.master.Response.GetFrameworks",
+        &["frameworks", "completed_frameworks"],
+    ),
+    (
+        "mezzo.v1.master.Response.GetAgents",
+        &["agents", "recovered_agents"],
+    ),
+    (
+        "mezzo.v1.agent.Response.GetTasks",
+        &[
+            "pending_tasks",
+            "queued_tasks",
+            "launched_tasks",
+            "terminated_tasks",
+            "completed_tasks",
+        ],
+    ),
+    (
+        "mezzo.v1.agent.Response.GetExecutors",
+        &["executors", "completed_executors"],
+    ),
+    (
+        "mezzo.v1.agent.Response.GetFrameworks",
+        &["frameworks", "completed_frameworks"],
+    ),
+];
+
 /// A message with its full name (`mezzo.v1.scheduler.Call.Subscribe`) and the path of its Rust type, which a map's
 /// entry lacks.
 struct Found<'a> {
@@ -154,10 +190,11 @@ fn message_table(out: &mut String, i: usize, found: &Found<'_>, index: &Index<'_
         found.message.name(),
         found.full_name
     )?;
+    let maps = holds_maps(found.message, index, &mut Vec::new());
+    let map_entry = found.rust.is_none();
     writeln!(
         out,
-        "    size: {size}, map_entry: {}, fields: &[",
-        found.rust.is_none()
+        "    size: {size}, map_entry: {map_entry}, holds_maps: {maps}, fields: &["
     )?;
     for field in fields {
         writeln!(out, "        {},", field_table(field, found, index)?)?;
@@ -171,6 +208,27 @@ fn message_table(out: &mut String, i: usize, found: &Found<'_>, index: &Index<'_
         "    ], by_number: &{by_number:?}, by_name: &{by_name:?},\n}};"
     )?;
     Ok(())
+}
+
+/// Whether a map lies somewhere within a message; `seen` are those that were asked on the way.
+fn holds_maps(message: &DescriptorProto, index: &Index<'_>, seen: &mut Vec<usize>) -> bool {
+    if message
+        .options
+        .as_ref()
+        .is_some_and(|options| options.map_entry())
+    {
+        return true;
+    }
+    message.field.iter().any(|field| {
+        let Some(&inner) = index.message_at.get(field.type_name()) else {
+            return false;
+        };
+        if seen.contains(&inner) {
+            return false;
+        }
+        seen.push(inner);
+        holds_maps(index.messages[inner].message, index, seen)
+    })
 }
 
 fn field_table(
@@ -199,15 +257,19 @@ fn field_table(
         Some(text) => format!("Some({})", default(field.r#type(), text)?),
         None => "None".to_owned(),
     };
+    let printed_empty = PRINTED_EMPTY
+        .iter()
+        .any(|(name, fields)| *name == found.full_name && fields.contains(&field.name()));
     let deprecated = field
         .options
         .as_ref()
         .is_some_and(|options| options.deprecated());
     Ok(format!(
         "FieldInfo {{ name: {:?}, number: {}, label: Label::{label}, kind: {kind}, default: {default}, \
-         deprecated: {deprecated} }}",
+         deprecated: {deprecated}, printed_empty: {printed_empty}, oneof: {:?} }}",
         field.name(),
-        field.number()
+        field.number(),
+        field.oneof_index,
     ))
 }
 

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use bytes::Buf;
 
-use crate::descriptor::{Described, FieldInfo, Kind, Label, MessageInfo};
+use crate::descriptor::{Described, Kind, Label, MessageInfo};
 use crate::raw::{Malformed, Raw, Reader};
 
 /// What a message from outside may cost.
@@ -22,15 +22,15 @@ pub struct Limits {
     pub bytes: usize,
     /// Messages within messages.
     pub depth: usize,
-    /// Bytes of memory that the decoded message may take for each encoded byte, beyond 1 MiB. What
-    /// frameworks send stays under a third of the default; a million empty operations do not.
+    /// Bytes of memory that the decoded message may take for each encoded byte, beyond 16 MiB. What
+    /// frameworks send stays under the default; a million empty operations do not.
     pub memory_per_byte: usize,
 }
 
 impl Limits {
-    /// 16 MiB, 100 levels (what every implementation of protobuf allows), 48 bytes for a byte.
+    /// 8 MiB, 100 levels (what every implementation of protobuf allows), 48 bytes for a byte.
     pub const DEFAULT: Self = Self {
-        bytes: 16 << 20,
+        bytes: 8 << 20,
         depth: 100,
         memory_per_byte: 48,
     };
@@ -84,6 +84,9 @@ pub enum DecodeCause {
     #[error("{0}")]
     Malformed(String),
 }
+
+/// Memory that any message may take, in bytes.
+const MEMORY_FREE: usize = 16 << 20;
 
 /// Missing fields that are named; a message may lack millions.
 const MISSING_MAX: usize = 64;
@@ -144,7 +147,7 @@ pub(crate) fn scan(
     let memory = body
         .len()
         .saturating_mul(limits.memory_per_byte)
-        .saturating_add(1 << 20);
+        .saturating_add(MEMORY_FREE);
     let mut scan = Scan {
         depth_max: limits.depth,
         memory_max: memory,
@@ -233,7 +236,7 @@ impl<'a> Scan<'a> {
             (kind, Raw::Bytes(packed)) if repeated && kind.is_scalar() => {
                 self.take(packed.len().saturating_mul(8))?;
             }
-            (kind, value) if kind.fits(&value) => {
+            (kind, value) if value.fits(kind) => {
                 if repeated {
                     self.take(8)?;
                 }
@@ -266,17 +269,6 @@ impl<'a> Scan<'a> {
                 self.walk(inner, field.name, None, at..at + same)?;
             }
             at += same;
-        }
-        // A map's entry always has a value: an absent one is empty.
-        if info.map_entry
-            && base == end
-            && let Some(FieldInfo {
-                name,
-                kind: Kind::Message(inner),
-                ..
-            }) = info.fields.get(1)
-        {
-            self.walk(inner, name, None, 0..0)?;
         }
         Ok(())
     }
@@ -325,22 +317,5 @@ impl<'a> Scan<'a> {
 impl From<Malformed> for DecodeCause {
     fn from(malformed: Malformed) -> Self {
         Self::Malformed(malformed.to_string())
-    }
-}
-
-impl Kind {
-    /// Whether lists of it may be packed into one value.
-    fn is_scalar(self) -> bool {
-        !matches!(self, Kind::String | Kind::Bytes | Kind::Message(_))
-    }
-
-    /// Whether a single value has the wire type of this kind.
-    fn fits(self, value: &Raw<'_>) -> bool {
-        match self {
-            Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => matches!(value, Raw::Fixed64(_)),
-            Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => matches!(value, Raw::Fixed32(_)),
-            Kind::String | Kind::Bytes | Kind::Message(_) => matches!(value, Raw::Bytes(_)),
-            _ => matches!(value, Raw::Varint(_)),
-        }
     }
 }

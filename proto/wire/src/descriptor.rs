@@ -22,6 +22,8 @@ pub struct MessageInfo {
     pub size: usize,
     /// Whether this is what a map field repeats: a key (1) and a value (2).
     pub map_entry: bool,
+    /// Whether it is a map's entry, or a map lies somewhere within it.
+    pub holds_maps: bool,
     /// The fields in the order of declaration.
     pub fields: &'static [FieldInfo],
     by_number: &'static [u16],
@@ -43,6 +45,10 @@ pub struct FieldInfo {
     pub default: Option<DefaultValue>,
     /// Whether it is out of use: its default is not printed in JSON.
     pub deprecated: bool,
+    /// Whether JSON has it as `[]` when it is empty, as Mesos does in a few answers.
+    pub printed_empty: bool,
+    /// Which of the message's `oneof`s it belongs to: of their fields the last one counts.
+    pub oneof: Option<i32>,
 }
 
 /// How often a field may be there.
@@ -151,6 +157,13 @@ impl EnumInfo {
     }
 }
 
+impl Kind {
+    /// Whether lists of it may be packed into one value.
+    pub fn is_scalar(self) -> bool {
+        !matches!(self, Self::String | Self::Bytes | Self::Message(_))
+    }
+}
+
 /// Every message, those that map fields repeat included.
 pub fn messages() -> &'static [&'static MessageInfo] {
     tables::messages()
@@ -185,3 +198,6 @@ mod tables {
         ENUMS
     }
 }
+
+#[cfg(test)]
+mod tests;

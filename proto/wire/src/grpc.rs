@@ -6,14 +6,14 @@
 
 use std::marker::PhantomData;
 
-use bytes::Buf;
-use tonic::codec::{Codec, DecodeBuf, Decoder};
+use bytes::{Buf, BufMut};
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Code, Status};
-use tonic_prost::{ProstCodec, ProstEncoder};
 
 use crate::check::{self, DecodeError, Limits};
 use crate::descriptor::Described;
+use crate::encode::encode;
 
 /// Metadata with the id of a subscription's stream: in the answer to a scheduler's `Subscribe`, and
 /// with each later call.
@@ -103,8 +103,8 @@ impl From<DecodeError> for Status {
     }
 }
 
-/// Writes as prost does and reads with the check for required fields, so that no service of ours sees
-/// a message that lacks one.
+/// Writes with [`encode`] and reads with the check for required fields, so that no service of ours,
+/// and no receiver elsewhere, sees a message that lacks one.
 #[derive(Clone, Copy, Debug)]
 pub struct CheckedCodec<T, U>(PhantomData<(T, U)>);
 
@@ -114,22 +114,36 @@ impl<T, U> Default for CheckedCodec<T, U> {
     }
 }
 
-impl<T, U> Codec for CheckedCodec<T, U>
-where
-    T: prost::Message + Send + 'static,
-    U: Described + Send,
-{
+impl<T: Described + Send, U: Described + Send> Codec for CheckedCodec<T, U> {
     type Encode = T;
     type Decode = U;
-    type Encoder = ProstEncoder<T>;
+    type Encoder = CheckedEncoder<T>;
     type Decoder = CheckedDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstCodec::<T, ()>::default().encoder()
+        CheckedEncoder(PhantomData)
     }
 
     fn decoder(&mut self) -> Self::Decoder {
         CheckedDecoder(PhantomData)
+    }
+}
+
+/// The writing half of [`CheckedCodec`].
+#[derive(Clone, Copy, Debug)]
+pub struct CheckedEncoder<T>(PhantomData<T>);
+
+impl<T: Described + Send> Encoder for CheckedEncoder<T> {
+    type Item = T;
+    type Error = Status;
+
+    fn encode(&mut self, item: T, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        if T::info().holds_maps {
+            buf.put_slice(&encode(&item));
+            return Ok(());
+        }
+        item.encode(buf)
+            .map_err(|error| Status::internal(error.to_string()))
     }
 }
 

@@ -17,8 +17,9 @@ mod read;
 mod text;
 mod write;
 
-use crate::check::{self, DecodeCause, Limits};
-use crate::descriptor::Described;
+use crate::check::{self, DecodeCause, DecodeError, Limits};
+use crate::descriptor::{Described, MessageInfo};
+use crate::encode::encode;
 
 pub use read::ConvertError;
 pub use text::ParseError;
@@ -74,6 +75,18 @@ pub fn list_from_slice<T: Described>(body: &[u8]) -> Result<Vec<T>, JsonError> {
 
 fn convert<T: Described>(value: &text::Value<'_>, limits: &Limits) -> Result<T, JsonError> {
     let info = T::info();
+    let binary = to_binary(info, value, limits)?;
+    T::decode(&*binary).map_err(|error| JsonError::Convert {
+        message: info.name,
+        cause: ConvertError::Refused(DecodeCause::Malformed(error.to_string())),
+    })
+}
+
+fn to_binary(
+    info: &'static MessageInfo,
+    value: &text::Value<'_>,
+    limits: &Limits,
+) -> Result<Vec<u8>, JsonError> {
     let fail = |cause| JsonError::Convert {
         message: info.name,
         cause,
@@ -88,12 +101,39 @@ fn convert<T: Described>(value: &text::Value<'_>, limits: &Limits) -> Result<T, 
         bytes: usize::MAX,
         ..*limits
     };
-    check::decode_within(&*binary, &limits).map_err(|error| {
-        fail(match error.cause {
-            DecodeCause::Missing(paths) => ConvertError::Missing(paths),
-            other => ConvertError::Refused(other),
-        })
-    })
+    let missing =
+        check::scan(info, &binary, &limits).map_err(|cause| fail(ConvertError::Refused(cause)))?;
+    if missing.is_empty() {
+        Ok(binary)
+    } else {
+        Err(fail(ConvertError::Missing(missing)))
+    }
+}
+
+/// Turns an object into the binary form of a message that is known by its table alone, for tools that
+/// look at anything.
+///
+/// # Errors
+/// See [`JsonError`].
+pub fn json_to_binary(info: &'static MessageInfo, body: &[u8]) -> Result<Vec<u8>, JsonError> {
+    let limits = &Limits::DEFAULT;
+    to_binary(info, &text::parse(body, limits.bytes)?, limits)
+}
+
+/// Turns the binary form of a message that is known by its table alone into an object, for tools that
+/// look at anything. What lacks required fields is shown as it is.
+///
+/// # Errors
+/// [`DecodeError`] if it is not the binary form of the message, or over [`Limits::DEFAULT`].
+pub fn binary_to_json(info: &'static MessageInfo, body: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    let fail = |cause| DecodeError {
+        message: info.name,
+        cause,
+    };
+    check::scan(info, body, &Limits::DEFAULT).map_err(fail)?;
+    let mut out = Vec::new();
+    write::message(info, body, &mut out).map_err(|error| fail(error.into()))?;
+    Ok(out)
 }
 
 /// Writes a message as an object.
@@ -110,8 +150,7 @@ pub fn to_string<T: Described>(message: &T) -> String {
 
 /// Appends a message as an object to `out`, for answers that are put together from several.
 pub fn write_to<T: Described>(message: &T, out: &mut Vec<u8>) {
-    write::message(T::info(), &message.encode_to_vec(), out)
-        .expect("what prost has written can be read");
+    write::message(T::info(), &encode(message), out).expect("what prost has written can be read");
 }
 
 /// Appends a list of messages as an array to `out`.
@@ -138,6 +177,3 @@ pub fn write_str_to(text: &str, out: &mut Vec<u8>) {
 pub fn write_f64_to(value: f64, out: &mut Vec<u8>) {
     number::write_double(value, out);
 }
-
-#[cfg(test)]
-mod tests;

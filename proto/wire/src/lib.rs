@@ -23,6 +23,7 @@ mod generated {
 
 pub mod check;
 pub mod descriptor;
+mod encode;
 pub mod grpc;
 pub mod json;
 pub mod names;
@@ -32,4 +33,5 @@ pub mod version;
 
 pub use check::{DecodeCause, DecodeError, Limits, decode_checked, decode_within};
 pub use descriptor::Described;
+pub use encode::encode;
 pub use generated::{link, v1};

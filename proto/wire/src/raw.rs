@@ -4,6 +4,8 @@
 //! Invariant: reading never panics and never goes past the end, whatever the bytes are; it allocates
 //! nothing.
 
+use crate::descriptor::Kind;
+
 /// The bytes are not the binary form of anything, or a value is of another shape than its field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Malformed {
@@ -28,6 +30,18 @@ pub(crate) enum Raw<'a> {
     Bytes(&'a [u8]),
     /// A group, skipped: no field of ours is one.
     Group,
+}
+
+impl Raw<'_> {
+    /// Whether a single value of this kind looks so.
+    pub(crate) fn fits(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => matches!(self, Raw::Fixed64(_)),
+            Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => matches!(self, Raw::Fixed32(_)),
+            Kind::String | Kind::Bytes | Kind::Message(_) => matches!(self, Raw::Bytes(_)),
+            _ => matches!(self, Raw::Varint(_)),
+        }
+    }
 }
 
 /// Reads keys and values one after another.
@@ -103,6 +117,19 @@ impl<'a> Reader<'a> {
         } else {
             Malformed::Varint
         })
+    }
+
+    /// The next value of a packed list of this kind, or `None` at the end.
+    pub(crate) fn packed(&mut self, kind: Kind) -> Result<Option<Raw<'a>>, Malformed> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let wire_type = match kind {
+            Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => 1,
+            Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => 5,
+            _ => 0,
+        };
+        self.value(0, wire_type, 0).map(Some)
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {

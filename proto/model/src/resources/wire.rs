@@ -99,7 +99,7 @@ impl Resource {
             value,
             allocation,
             reservations: stack(wire)?,
-            disk: wire.disk.clone().map(Arc::new),
+            disk: wire.disk.clone().map(Arc::from),
             revocable: wire.revocable.is_some(),
             shared: wire.shared.is_some().then_some(1),
             provider: wire
@@ -119,7 +119,7 @@ impl Resource {
                 .map(|role| v1::resource::AllocationInfo {
                     role: Some(role.to_string()),
                 }),
-            disk: self.disk.as_deref().cloned(),
+            disk: self.disk.as_deref().cloned().map(Box::new),
             revocable: self.revocable.then(Default::default),
             shared: self.shared.map(|_| Default::default()),
             provider_id: self.provider.as_ref().map(|id| v1::ResourceProviderId {

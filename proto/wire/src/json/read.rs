@@ -153,7 +153,12 @@ fn map(
     for (name, value) in members {
         raw::put_nested(out, field.number, |out| {
             string(key_field, name, out)?;
-            self::field(value_field, value, out)
+            match (value, value_field.kind) {
+                // An entry always has a value; one that is not told is empty.
+                (Value::Null, Kind::Message(_)) => raw::put_bytes(out, value_field.number, b""),
+                _ => self::field(value_field, value, out)?,
+            }
+            Ok(())
         })?;
     }
     Ok(())

@@ -39,7 +39,7 @@ impl<'a> Writer<'_, 'a> {
                     .take_while(|value| value.0 == place)
                     .count();
             let default = field.default.filter(|_| !field.deprecated);
-            if at < end || default.is_some() {
+            if at < end || default.is_some() || field.printed_empty {
                 if !std::mem::take(&mut first) {
                     self.out.push(b',');
                 }
@@ -50,6 +50,8 @@ impl<'a> Writer<'_, 'a> {
                 self.field(field, at, end)?;
             } else if let Some(default) = default {
                 self.default(default);
+            } else if field.printed_empty {
+                self.out.extend_from_slice(b"[]");
             }
             at = end;
         }
@@ -72,7 +74,15 @@ impl<'a> Writer<'_, 'a> {
             {
                 continue;
             }
-            self.values.push((place, value));
+            match (info.fields[place].kind, value) {
+                (kind, Raw::Bytes(packed)) if kind.is_scalar() => {
+                    let mut reader = Reader::new(packed);
+                    while let Some(value) = reader.packed(kind)? {
+                        self.values.push((place, value));
+                    }
+                }
+                _ => self.values.push((place, value)),
+            }
         }
         self.values[base..].sort_by_key(|value| value.0);
         Ok(base)
