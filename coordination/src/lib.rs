@@ -12,8 +12,11 @@
 
 pub mod detector;
 pub mod election;
+mod readiness;
 pub mod store;
 pub mod target;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod zk;
 
 pub use detector::{Detector, Leader, WatchError};

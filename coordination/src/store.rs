@@ -14,14 +14,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub(crate) mod embedded;
 pub mod memory;
+pub mod zk_core;
+pub mod zk_ops;
+pub(crate) mod zookeeper;
 
 /// The longest key, in bytes.
 pub const KEY_MAX_BYTES: usize = 1024;
 /// The largest value, in bytes. What ZooKeeper would not take in one piece is cut up by the store.
 pub const VALUE_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// The most operations in one transaction.
-pub const TXN_MAX_OPS: usize = 4096;
+pub const TXN_MAX_OPS: usize = 2048;
 /// The most that a transaction may weigh without its values, in bytes: [`Txn::weight_bytes`].
 pub const TXN_MAX_WEIGHT_BYTES: usize = 900 * 1024;
 /// The most that the values of one transaction may have together, in bytes.
@@ -118,7 +122,10 @@ pub enum CommitError {
 /// Why a load failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
-    /// The store cannot be reached, or the term's session is over.
+    /// The term is over.
+    #[error("the term is over: a later one has begun, or this contender has left the election")]
+    Fenced,
+    /// The store cannot be read.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
     /// Something lies in the store that this version did not write.
@@ -202,7 +209,7 @@ impl Txn {
     pub fn weight_bytes(&self) -> usize {
         self.ops
             .iter()
-            .map(|op| path::encoded_len(op.key()) + 128)
+            .map(|op| path::encoded_len(op.key()) + 256)
             .sum()
     }
 

@@ -43,6 +43,8 @@ pub enum Request {
     Get {
         /// Which node.
         path: String,
+        /// Whether the server that answers first catches up with its leader.
+        sync: bool,
     },
     /// Whether a node exists; the watch fires once, when it is created, changed or deleted.
     Exists {
@@ -253,7 +255,10 @@ impl Request {
 
     /// Reads a node's data.
     pub fn get(path: impl Into<String>) -> Self {
-        Self::Get { path: path.into() }
+        Self::Get {
+            path: path.into(),
+            sync: false,
+        }
     }
 }
 
@@ -288,7 +293,7 @@ impl fmt::Display for Request {
                 f.write_str("multi")?;
                 ops.iter().try_for_each(|op| write!(f, " [{op}]"))
             }
-            Self::Get { path } => write!(f, "get {path}"),
+            Self::Get { path, .. } => write!(f, "get {path}"),
             Self::Exists { path, .. } => write!(f, "exists {path}"),
             Self::Children { path, .. } => write!(f, "list {path}"),
         }

@@ -118,8 +118,14 @@ struct Fenced {
 
 impl Backend for Fenced {
     fn load(&self, prefix: String) -> StoreFuture<Result<Vec<Record>, LoadError>> {
-        let records = lock(&self.state).table.load(&prefix);
-        Box::pin(std::future::ready(Ok(records)))
+        let state = lock(&self.state);
+        let fenced = state.counter != self.counter;
+        let result = if fenced {
+            Err(LoadError::Fenced)
+        } else {
+            Ok(state.table.load(&prefix))
+        };
+        Box::pin(std::future::ready(result))
     }
 
     fn commit(&self, txn: Txn) -> StoreFuture<Result<(), CommitError>> {

@@ -60,11 +60,8 @@ async fn perform(client: Client, restricted: bool, request: Request) -> Reply {
     let result = match request {
         Request::Write(op) => write(&client, restricted, op).await.map(Answer::Written),
         Request::Multi(ops) => multi(&client, restricted, &ops).await.map(Answer::Multi),
-        Request::Get { path } => match client.get_data(&path).await {
-            Ok((data, stat)) => Ok(Answer::Data {
-                data: data.into(),
-                stat: convert(&stat),
-            }),
+        Request::Get { path, sync } => match get(&client, &path, sync).await {
+            Ok(answer) => Ok(answer),
             Err(err) => Err(error(err).into()),
         },
         Request::Exists { path, watch: true } => match client.check_and_watch_stat(&path).await {
@@ -93,13 +90,27 @@ async fn perform(client: Client, restricted: bool, request: Request) -> Reply {
     Reply { result, watch }
 }
 
+async fn get(client: &Client, path: &str, sync: bool) -> Result<Answer, Error> {
+    // Both requests are handed over before either is awaited: the read follows the sync at once.
+    let synced = sync.then(|| client.sync(path));
+    let data = client.get_data(path);
+    if let Some(synced) = synced {
+        synced.await?;
+    }
+    let (data, stat) = data.await?;
+    Ok(Answer::Data {
+        data: data.into(),
+        stat: convert(&stat),
+    })
+}
+
 async fn children(
     client: &Client,
     path: &str,
     watch: bool,
     sync: bool,
 ) -> Result<(Answer, Option<OneshotWatcher>), Error> {
-    // Both requests are handed over before either is awaited: the list follows the sync at once.
+    // As in `get`.
     let synced = sync.then(|| client.sync(path));
     let answer = |names, stat| Answer::Children {
         names,
