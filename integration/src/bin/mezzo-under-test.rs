@@ -1,0 +1,3 @@
+//! The `mezzo` of this very build, for the tests that start real processes.
+
+fn main() {}
