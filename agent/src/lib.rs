@@ -1,1 +1,4 @@
-//! Placeholder root, replaced as the room is built.
+//! The agent: executors, tasks, containers, and the write-ahead log of updates.
+
+pub mod core;
+pub mod log;
