@@ -1,0 +1,7 @@
+//! Stories of jobs and runs.
+
+mod lives;
+mod parse;
+mod properties;
+mod restarts;
+mod sharing;
