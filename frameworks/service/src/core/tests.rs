@@ -1,0 +1,6 @@
+//! Stories, told through the world of `testing`.
+
+mod deployments;
+mod failover;
+mod launches;
+mod trouble;
