@@ -1,5 +1,6 @@
-//! Turns the files under `defs/` into Rust, with no compiler but this one: `protox` reads them, `prost` writes types,
-//! `tonic` the services, and `build/tables.rs` the tables that tell what a field is called and which must be there.
+//! Turns the files under `defs/` into Rust, with no compiler but this one: `protox` reads them,
+//! `prost` writes types, `tonic` the services, and `build/tables.rs` the tables that tell what a
+//! field is called and which must be there.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -35,7 +36,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .boxed(".mezzo.v1.Resource.disk")
         .include_file("mezzo_include.rs");
     tonic_prost_build::configure()
-        // Connecting is the shells' business; a client is made from a channel: `LinkClient::new(channel)`.
+        // Connecting is the shells' business; a client is made from a channel:
+        // `LinkClient::new(channel)`.
         .build_transport(false)
         // What arrives lacks no required field, on this door as on the others.
         .codec_path("crate::grpc::CheckedCodec")
@@ -44,8 +46,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Takes the mark of deprecation away: what is deprecated on the wire is still served, and the compiler must not
-/// complain of each use. (The tables are made before, and keep it.)
+/// Takes the mark of deprecation away: what is deprecated on the wire is still served, and the
+/// compiler must not complain of each use. (The tables are made before, and keep it.)
 fn undeprecate(message: &mut prost_types::DescriptorProto) {
     for field in &mut message.field {
         if let Some(options) = &mut field.options {
@@ -62,7 +64,8 @@ fn undeprecate(message: &mut prost_types::DescriptorProto) {
     }
 }
 
-/// Every `.proto` below `dir`, sorted, so that the output does not depend on the file system's order.
+/// Every `.proto` below `dir`, sorted, so that the output does not depend on the file system's
+/// order.
 fn proto_files(dir: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {

@@ -1,5 +1,6 @@
-//! Writes, for each message and enum, the constant table that `src/descriptor.rs` gives a type to: names, numbers,
-//! labels, kinds and defaults of the fields in the order in which they were declared.
+//! Writes, for each message and enum, the constant table that `src/descriptor.rs` gives a type to:
+//! names, numbers, labels, kinds and defaults of the fields in the order in which they were
+//! declared.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -10,8 +11,8 @@ use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, Fi
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Lists that Mesos prints in JSON even when they are empty: the answers that hold them are written by
-/// hand there.
+/// Lists that Mesos prints in JSON even when they are empty: the answers that hold them are written
+/// by hand there.
 const PRINTED_EMPTY: &[(&str, &[&str])] = &[
     (
         "mezzo.v1.master.Response.GetTasks",
@@ -46,8 +47,8 @@ const PRINTED_EMPTY: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// A message with its full name (`mezzo.v1.scheduler.Call.Subscribe`) and the path of its Rust type, which a map's
-/// entry lacks.
+/// A message with its full name (`mezzo.v1.scheduler.Call.Subscribe`) and the path of its Rust
+/// type, which a map's entry lacks.
 struct Found<'a> {
     full_name: String,
     rust: Option<String>,
@@ -90,14 +91,16 @@ pub fn tables(set: &FileDescriptorSet) -> Result<String> {
         {
             writeln!(
                 out,
-                "impl Described for {rust} {{ fn info() -> &'static MessageInfo {{ &MESSAGE_{i} }} }}"
+                "impl Described for {rust} {{\n    fn info() -> &'static MessageInfo {{ \
+                 &MESSAGE_{i} }}\n}}"
             )?;
         }
     }
     Ok(out)
 }
 
-/// A macro that calls another with the list of all our message types, for tests that are to forget none.
+/// A macro that calls another with the list of all our message types, for tests that are to forget
+/// none.
 pub fn every_message(set: &FileDescriptorSet) -> Result<String> {
     let mut out =
         String::from("macro_rules! every_message {\n    ($with:ident) => {\n        $with! {\n");
@@ -167,7 +170,8 @@ fn enum_table(out: &mut String, i: usize, name: &str, e: &EnumDescriptorProto) -
     by_name.sort();
     writeln!(
         out,
-        "static ENUM_{i}: EnumInfo = EnumInfo {{ full_name: {name:?}, by_number: &{by_number:?}, by_name: &{by_name:?} }};"
+        "static ENUM_{i}: EnumInfo = EnumInfo {{ full_name: {name:?}, \
+         by_number: &{by_number:?}, by_name: &{by_name:?} }};"
     )?;
     Ok(())
 }
@@ -265,8 +269,9 @@ fn field_table(
         .as_ref()
         .is_some_and(|options| options.deprecated());
     Ok(format!(
-        "FieldInfo {{ name: {:?}, number: {}, label: Label::{label}, kind: {kind}, default: {default}, \
-         deprecated: {deprecated}, printed_empty: {printed_empty}, oneof: {:?} }}",
+        "FieldInfo {{ name: {:?}, number: {}, label: Label::{label}, kind: {kind}, \
+         default: {default}, deprecated: {deprecated}, printed_empty: {printed_empty}, \
+         oneof: {:?} }}",
         field.name(),
         field.number(),
         field.oneof_index,
@@ -286,8 +291,8 @@ fn default(kind: Type, text: &str) -> Result<String> {
     })
 }
 
-/// The words of a name as prost sees them: a capital after a small letter opens one, and so does the last of several
-/// capitals when a small letter follows (`CSIPlugin` is `CSI`, `Plugin`).
+/// The words of a name as prost sees them: a capital after a small letter opens one, and so does
+/// the last of several capitals when a small letter follows (`CSIPlugin` is `CSI`, `Plugin`).
 fn words(name: &str) -> Vec<String> {
     let chars: Vec<char> = name.chars().collect();
     let mut words = Vec::new();

@@ -1,10 +1,10 @@
-//! Reading what comes from outside: a message is refused when a required field is absent, when it is
-//! too large or too deep, or when it would take far more memory than its bytes.
+//! Reading what comes from outside: a message is refused when a required field is absent, when it
+//! is too large or too deep, or when it would take far more memory than its bytes.
 //!
-//! prost gives an absent required field its default and tells nobody, so a proto2 receiver made with
-//! prost alone accepts what every other one refuses. [`decode_checked`] walks the bytes by the table
-//! of the message before prost reads them, and names what is missing in the words that Mesos uses
-//! (`subscribe.framework_info.user`, `accept.operations[0].launch.task_infos[2].task_id`).
+//! prost gives an absent required field its default and tells nobody, so a proto2 receiver made
+//! with prost alone accepts what every other one refuses. [`decode_checked`] walks the bytes by the
+//! table of the message before prost reads them, and names what is missing in the words that Mesos
+//! uses (`subscribe.framework_info.user`, `accept.operations[0].launch.task_infos[2].task_id`).
 //! Invariant: no input panics, recurses without bound, or allocates more than the limits say.
 
 use std::fmt::Write as _;
@@ -120,8 +120,8 @@ pub fn decode_within<T: Described>(
 }
 
 /// The paths of the required fields that `message` lacks. What was decoded with [`decode_checked`]
-/// or read from JSON lacks none; a message made here may hold an unknown enum value, which counts as
-/// absent.
+/// or read from JSON lacks none; a message made here may hold an unknown enum value, which counts
+/// as absent.
 pub fn missing<T: Described>(message: &T) -> Vec<String> {
     let limits = Limits {
         bytes: usize::MAX,
@@ -219,7 +219,8 @@ impl<'a> Scan<'a> {
         let repeated = field.label == Label::Repeated;
         match (field.kind, value) {
             (Kind::Message(inner), Raw::Bytes(part)) => {
-                // A field that holds one message lies within its parent, unless that is of its kind.
+                // A field that holds one message lies within its parent, unless that is of its
+                // kind.
                 if repeated || std::ptr::eq(inner, info) {
                     self.take(inner.size)?;
                 }

@@ -1,9 +1,11 @@
-//! What is known of the messages at run time: names, numbers, labels, kinds and defaults, as constant tables.
+//! What is known of the messages at run time: names, numbers, labels, kinds and defaults, as
+//! constant tables.
 //!
-//! prost keeps none of this, and cannot tell an absent required field from an empty one. The JSON dialect
-//! ([`crate::json`]) and the check for required fields ([`crate::check`]) both walk the encoded bytes by these tables.
-//! Invariant: the tables are made by `build.rs` from `defs/` and are never changed; `fields` stands in the order of
-//! declaration, which is the order in which JSON is printed.
+//! prost keeps none of this, and cannot tell an absent required field from an empty one. The JSON
+//! dialect ([`crate::json`]) and the check for required fields ([`crate::check`]) both walk the
+//! encoded bytes by these tables.
+//! Invariant: the tables are made by `build.rs` from `defs/` and are never changed; `fields` stands
+//! in the order of declaration, which is the order in which JSON is printed.
 
 /// A message that the tables know.
 pub trait Described: prost::Message + Default + 'static {
@@ -182,8 +184,8 @@ pub fn message(full_name: &str) -> Option<&'static MessageInfo> {
         .find(|info| info.full_name == full_name)
 }
 
-/// The compiled definitions as a `google.protobuf.FileDescriptorSet`, for tools that want to know the messages
-/// (server reflection, debuggers).
+/// The compiled definitions as a `google.protobuf.FileDescriptorSet`, for tools that want to know
+/// the messages (server reflection, debuggers).
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 mod tables {

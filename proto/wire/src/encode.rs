@@ -1,8 +1,8 @@
 //! The binary form as every other implementation reads it.
 //!
-//! prost leaves the value out of a map's entry when it equals the default, as proto3 allows. A proto2
-//! receiver takes that as an empty message and refuses the whole when the value has a required field:
-//! a limit of 0 cpus would spoil a call. [`encode`] puts such values back.
+//! prost leaves the value out of a map's entry when it equals the default, as proto3 allows. A
+//! proto2 receiver takes that as an empty message and refuses the whole when the value has a
+//! required field: a limit of 0 cpus would spoil a call. [`encode`] puts such values back.
 //! Invariant: what [`encode`] gives reads back as the same message, and lacks no required field.
 
 use crate::descriptor::{Described, FieldInfo, Kind, Label, MessageInfo};

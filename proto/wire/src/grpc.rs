@@ -1,5 +1,5 @@
-//! The door that gRPC is: which status stands for which HTTP status, what travels in metadata, and a
-//! codec that reads with [`crate::check`].
+//! The door that gRPC is: which status stands for which HTTP status, what travels in metadata, and
+//! a codec that reads with [`crate::check`].
 //!
 //! Both doors refuse with the same words; one table says which number goes with them on each.
 //! Invariant: the table is one to one, so that a refusal that crossed a gateway reads the same.

@@ -6,11 +6,11 @@
 //! way in, numbers and booleans may stand in strings, unknown fields and unknown names of optional
 //! enums are passed over, `null` means absent, and the words of a refusal are Mesos' own.
 //!
-//! Deliberate differences: a whole number that does not fit its field is refused (Mesos takes what is
-//! left of it), a string must be UTF-8, and an infinite number is written as `"Infinity"` (Mesos
+//! Deliberate differences: a whole number that does not fit its field is refused (Mesos takes what
+//! is left of it), a string must be UTF-8, and an infinite number is written as `"Infinity"` (Mesos
 //! writes it bare, which is not JSON).
-//! Invariant: both directions go through the binary form and the tables of [`crate::descriptor`], so
-//! no message has JSON code of its own and none can be forgotten.
+//! Invariant: both directions go through the binary form and the tables of [`crate::descriptor`],
+//! so no message has JSON code of its own and none can be forgotten.
 
 mod number;
 mod read;
@@ -48,8 +48,8 @@ pub fn from_slice<T: Described>(body: &[u8]) -> Result<T, JsonError> {
     from_slice_within(body, &Limits::DEFAULT)
 }
 
-/// Reads a message from an object, within limits of the caller's: they hold for the text and for the
-/// binary form that it stands for.
+/// Reads a message from an object, within limits of the caller's: they hold for the text and for
+/// the binary form that it stands for.
 ///
 /// # Errors
 /// See [`JsonError`].
@@ -110,8 +110,8 @@ fn to_binary(
     }
 }
 
-/// Turns an object into the binary form of a message that is known by its table alone, for tools that
-/// look at anything.
+/// Turns an object into the binary form of a message that is known by its table alone, for tools
+/// that look at anything.
 ///
 /// # Errors
 /// See [`JsonError`].
@@ -120,8 +120,8 @@ pub fn json_to_binary(info: &'static MessageInfo, body: &[u8]) -> Result<Vec<u8>
     to_binary(info, &text::parse(body, limits.bytes)?, limits)
 }
 
-/// Turns the binary form of a message that is known by its table alone into an object, for tools that
-/// look at anything. What lacks required fields is shown as it is.
+/// Turns the binary form of a message that is known by its table alone into an object, for tools
+/// that look at anything. What lacks required fields is shown as it is.
 ///
 /// # Errors
 /// [`DecodeError`] if it is not the binary form of the message, or over [`Limits::DEFAULT`].

@@ -1,9 +1,9 @@
 //! The messages that go over a wire, their JSON dialect and RecordIO framing (floor 0).
 //!
-//! [`v1`] holds the Mesos v1 messages (`v1::scheduler`, `v1::executor`, `v1::master`, `v1::agent` and
-//! so on), [`link`] the private link between a master and its agents. [`check`] and [`json`] read
-//! what comes from outside, [`recordio`] cuts a stream into records, [`grpc`] says what the gRPC door
-//! has in place of HTTP's statuses.
+//! [`v1`] holds the Mesos v1 messages (`v1::scheduler`, `v1::executor`, `v1::master`, `v1::agent`
+//! and so on), [`link`] the private link between a master and its agents. [`check`] and [`json`]
+//! read what comes from outside, [`recordio`] cuts a stream into records, [`grpc`] says what the
+//! gRPC door has in place of HTTP's statuses.
 //! Invariant: nothing here decides anything, opens anything or does arithmetic. Numbers, names,
 //! labels and defaults of the Mesos messages are facts of that protocol and never change; fields of
 //! our own start at 1000.

@@ -1,8 +1,8 @@
-//! The binary form at its lowest: varints, keys and the values behind them, read and written without
-//! knowing the message.
+//! The binary form at its lowest: varints, keys and the values behind them, read and written
+//! without knowing the message.
 //!
-//! Invariant: reading never panics and never goes past the end, whatever the bytes are; it allocates
-//! nothing.
+//! Invariant: reading never panics and never goes past the end, whatever the bytes are; it
+//! allocates nothing.
 
 use crate::descriptor::Kind;
 

@@ -1,9 +1,9 @@
 //! RecordIO: records on a stream of bytes, each behind its length as ASCII digits and a newline.
 //!
 //! It knows no socket: bytes are pushed in as they come and records pulled out. Records may lie
-//! across chunks in any way. Invariant: at most one record of the limit's length and what the caller
-//! pushed last are held; after an error the stream is over, since nobody knows where the next record
-//! begins.
+//! across chunks in any way. Invariant: at most one record of the limit's length and what the
+//! caller pushed last are held; after an error the stream is over, since nobody knows where the
+//! next record begins.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -73,8 +73,8 @@ impl Decoder {
         }
     }
 
-    /// Adds bytes as they came. Pull all records with [`Decoder::next_record`] before the next push,
-    /// else they pile up.
+    /// Adds bytes as they came. Pull all records with [`Decoder::next_record`] before the next
+    /// push, else they pile up.
     pub fn push(&mut self, chunk: &[u8]) {
         if !self.failed {
             self.buffer.extend_from_slice(chunk);

@@ -85,7 +85,8 @@ fn fields_stand_in_the_order_of_declaration() {
 #[test]
 fn text_is_escaped_and_bytes_are_base64() {
     let label = v1::Label::new("a\"\\/\u{8}\u{c}\n\r\t\u{1}\u{1f}\u{7f}é😀", "");
-    let text = r#"{"key":"a\"\\/\b\f\n\r\t\u0001\u001F"#.to_owned() + "\u{7f}é😀\",\"value\":\"\"}";
+    let escaped = r#"{"key":"a\"\\/\b\f\n\r\t\u0001\u001F"#;
+    let text = format!("{escaped}\u{7f}é😀\",\"value\":\"\"}}");
     assert_eq!(json::to_string(&label), text);
     assert_eq!(read::<v1::Label>(&text), label);
     let uuid = v1::Uuid {
@@ -214,10 +215,11 @@ fn enums_go_by_name() {
 
 #[test]
 fn maps_are_objects() {
-    let text = r#"{"name":"n","task_id":{"value":"t"},"agent_id":{"value":"a"},"limits":{"cpus":{"value":2.5},"mem":{"value":"Infinity"}}}"#;
-    let task: v1::TaskInfo = read(text);
+    let ids = r#""name":"n","task_id":{"value":"t"},"agent_id":{"value":"a"}"#;
+    let limits = r#""limits":{"cpus":{"value":2.5},"mem":{"value":"Infinity"}}"#;
+    let task: v1::TaskInfo = read(&format!("{{{limits},{ids}}}"));
     assert_eq!(task.limits.len(), 2);
-    assert_eq!(json::to_string(&task), text);
+    assert_eq!(json::to_string(&task), format!("{{{ids},{limits}}}"));
     assert_eq!(
         refusal::<v1::TaskInfo>(r#"{"name":"n","task_id":{"value":"t"},"limits":{"cpus":{}}}"#),
         "Failed to convert JSON into TaskInfo protobuf: Missing required fields: agent_id, \

@@ -8,8 +8,8 @@ use crate::raw::{WireType, put_bytes, put_key, put_nested, put_varint};
 
 include!(concat!(env!("OUT_DIR"), "/every_message.rs"));
 
-/// Writes a message by its table, with its fields by number as prost writes them. `depth` messages are
-/// nested where they may be; required ones and those of maps always. Enums take the last value.
+/// Writes a message by its table, with its fields by number as prost writes them. `depth` messages
+/// are nested where they may be; required ones and those of maps always. Enums take the last value.
 fn sample(info: &'static MessageInfo, depth: usize, out: &mut Vec<u8>) {
     let mut oneofs = Vec::new();
     for &place in info.by_number {

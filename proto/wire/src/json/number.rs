@@ -1,8 +1,8 @@
 //! Numbers as text.
 //!
 //! A double is written with the fewest digits that read back as the same number, in plain notation
-//! from 1e-6 up to 1e21 (`0.000001`, `100000000000000000000.0`) and with an exponent beyond (`1e21`,
-//! `1.5e-7`). Invariant: what is written reads back as the same double.
+//! from 1e-6 up to 1e21 (`0.000001`, `100000000000000000000.0`) and with an exponent beyond
+//! (`1e21`, `1.5e-7`). Invariant: what is written reads back as the same double.
 
 use std::io::Write as _;
 

@@ -60,7 +60,8 @@ impl<'a> Writer<'_, 'a> {
         Ok(())
     }
 
-    /// Puts the values of a message on the stack in the order of declaration; gives where they begin.
+    /// Puts the values of a message on the stack in the order of declaration; gives where they
+    /// begin.
     fn gather(&mut self, info: &'static MessageInfo, binary: &'a [u8]) -> Result<usize, Malformed> {
         let base = self.values.len();
         let mut reader = Reader::new(binary);
