@@ -27,6 +27,7 @@ impl Core {
         {
             queued.logged = true;
         }
+        self.resize(cx, container);
         self.deliver(cx, container);
     }
 
@@ -65,7 +66,6 @@ impl Core {
                 })
                 .collect();
             let after = vec![After::Deliver(container.clone(), conn, queued)];
-            self.resize(cx, container);
             self.log(cx, records, false, after);
         }
     }

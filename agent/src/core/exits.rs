@@ -95,6 +95,9 @@ impl Core {
         };
         let record = entry.record.clone();
         let tasks: Vec<TaskId> = entry.tasks.iter().cloned().collect();
+        if let Some(executor) = self.executors.get_mut(container) {
+            executor.phase = Phase::Destroying;
+        }
         if record.is_custom() && self.is_up() {
             // As wait(2) gives it; of an adopted executor it may be that only its end is known.
             let body = ToMaster::ExecutorExited(link::ExecutorExited {
@@ -226,6 +229,8 @@ impl Core {
                 if self.config.end_recovered {
                     self.destroy(cx, container);
                 }
+                // The change that its limits saw last may have been lost.
+                self.resize(cx, container);
             }
             // Its leftovers are removed; then it is as if it had ended now.
             None => self.destroy(cx, container),

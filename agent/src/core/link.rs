@@ -67,7 +67,7 @@ impl Core {
     }
 
     /// Leaves the connection that stands, if one does; nothing more is read from it.
-    fn hang_up(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn hang_up(&mut self, cx: &mut Cx<'_>) {
         match self.link.state {
             LinkState::Dialling | LinkState::Greeting | LinkState::Up => {
                 cx.push(Output::HangUp {

@@ -238,7 +238,11 @@ impl Core {
             Leaving::Asked => self.stop(cx, None),
             Leaving::Removed { .. } => {
                 let record = Record::Agent { id: None };
-                self.streams.clear();
+                let tasks: Vec<TaskKey> = self.streams.keys().cloned().collect();
+                for task in tasks {
+                    self.drop_stream(&task);
+                }
+                self.hang_up(cx);
                 self.log(cx, vec![record], true, vec![After::Forgotten]);
             }
         }
