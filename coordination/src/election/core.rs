@@ -183,6 +183,10 @@ pub struct Election {
 }
 
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one of it in a member, and it stays where it is"
+)]
 enum Session {
     /// None; the next is opened then.
     None {

@@ -13,6 +13,7 @@ use super::zk_ops::{self, Body, Fence, Index, Known, Layout, Origin, Plan, Ready
 use super::{CommitError, LoadError, Record, Txn};
 use crate::zk::{Access, Answer, Failure, Request, WriteOp, ZkError};
 
+mod landing;
 mod load;
 
 use load::Load;
@@ -41,7 +42,9 @@ pub enum StoreInput {
         /// The answer.
         result: Result<Answer, Failure>,
     },
-    /// The term's session is over, or the contender has left the election.
+    /// The term ends, but its session still answers: what is in flight lands, nothing else is sent.
+    Ending,
+    /// The term's session is gone: nothing will be answered any more.
     Over,
 }
 
@@ -100,6 +103,7 @@ pub struct StoreCore {
     busy: Busy,
     requests: u64,
     pending: BTreeMap<u64, Ask>,
+    ending: bool,
     over: bool,
 }
 
@@ -182,6 +186,7 @@ impl StoreCore {
             busy: Busy::Idle,
             requests: 0,
             pending: BTreeMap::new(),
+            ending: false,
             over: false,
         }
     }
@@ -196,7 +201,7 @@ impl StoreCore {
         match input {
             StoreInput::Commit { id, txn } => self.on_commit(id, txn, out),
             StoreInput::Load { id, prefix } => {
-                if self.over {
+                if self.over || self.ending {
                     return out.push(StoreOutput::Loaded {
                         id,
                         result: Err(LoadError::Fenced),
@@ -216,12 +221,23 @@ impl StoreCore {
                     self.pump(out);
                 }
             }
-            StoreInput::Over => self.end(out),
+            StoreInput::Ending => self.begin_to_end(out),
+            StoreInput::Over => self.finish(out),
         }
     }
 
+    /// Refuses what waits; what is in flight ends as it ends.
+    fn begin_to_end(&mut self, out: &mut Out) {
+        self.ending = true;
+        self.refuse_waiting(out);
+        if !matches!(self.busy, Busy::Resolving { .. }) {
+            self.busy = Busy::Idle;
+        }
+        self.pump(out);
+    }
+
     fn on_commit(&mut self, id: u64, txn: Txn, out: &mut Out) {
-        if self.over {
+        if self.over || self.ending {
             return out.push(StoreOutput::Committed {
                 id,
                 result: Err(CommitError::Fenced),
@@ -248,6 +264,9 @@ impl StoreCore {
 
     /// Sends what can be sent. The first job decides: nothing overtakes it.
     fn pump(&mut self, out: &mut Out) {
+        if self.ending && self.flights.is_empty() {
+            return self.finish(out);
+        }
         while !self.over && matches!(self.busy, Busy::Idle) {
             let full = self.flights.len() >= FLIGHTS_MAX || self.flight_bytes > FLIGHT_BYTES_MAX;
             let Some(job) = self.jobs.front() else { return };
@@ -392,168 +411,6 @@ impl StoreCore {
         }
     }
 
-    fn on_landed(&mut self, request: u64, result: Result<Answer, Failure>, out: &mut Out) {
-        let Some(flight) = self
-            .flights
-            .iter_mut()
-            .find(|flight| flight.request == request)
-        else {
-            return;
-        };
-        flight.outcome = Some(match result {
-            Ok(_) => Outcome::Done,
-            Err(Failure::Op { index, error }) => Outcome::Refused {
-                origin: flight.origins.get(index).cloned(),
-                error,
-            },
-            Err(failure) if failure.in_doubt() => Outcome::Lost,
-            Err(failure) => Outcome::Refused {
-                origin: None,
-                error: failure.error().clone(),
-            },
-        });
-        while matches!(
-            self.flights.front(),
-            Some(Flight {
-                outcome: Some(Outcome::Done),
-                ..
-            })
-        ) {
-            self.land_first(out);
-        }
-        let failed = |f: &Flight| !matches!(f.outcome, None | Some(Outcome::Done));
-        if self.flights.iter().any(failed) {
-            if matches!(self.busy, Busy::Idle) {
-                self.busy = Busy::Resolving { asked: false };
-            }
-            self.resolve(out);
-        }
-    }
-
-    /// The first commit in flight happened.
-    fn land_first(&mut self, out: &mut Out) {
-        let Some(flight) = self.flights.pop_front() else {
-            return;
-        };
-        self.flight_bytes -= flight.bytes;
-        for op in &flight.txn.ops {
-            self.index.tidy(op.key());
-        }
-        for path in flight.garbage {
-            self.send(Ask::Garbage, Request::delete(path), out);
-        }
-        out.push(StoreOutput::Committed {
-            id: flight.id,
-            result: Ok(()),
-        });
-    }
-
-    /// Once everything in flight was answered, finds out what happened.
-    fn resolve(&mut self, out: &mut Out) {
-        let Busy::Resolving {
-            asked: asked @ false,
-        } = &mut self.busy
-        else {
-            return;
-        };
-        if self.flights.iter().any(|flight| flight.outcome.is_none()) {
-            return;
-        }
-        let gone = Outcome::Refused {
-            origin: Some(Origin::Contender),
-            error: ZkError::NoNode,
-        };
-        if self
-            .flights
-            .iter()
-            .any(|flight| flight.outcome.as_ref() == Some(&gone))
-        {
-            return self.fenced(out);
-        }
-        *asked = true;
-        self.ask_sequence(out);
-    }
-
-    fn ask_sequence(&mut self, out: &mut Out) {
-        // The sync makes the answer final: a commit sent before the connection broke comes before it, or never.
-        let call = Request::Get {
-            path: self.layout.epoch.clone(),
-            sync: true,
-        };
-        self.send(Ask::Resolve, call, out);
-    }
-
-    fn on_resolved(&mut self, result: Result<Answer, Failure>, out: &mut Out) {
-        let (data, version) = match result {
-            Ok(Answer::Data { data, stat }) => (data, stat.version),
-            Err(Failure::Request(ZkError::NoNode | ZkError::NoAuth)) => return self.fenced(out),
-            Err(Failure::Request(ZkError::SessionExpired)) => return self.end(out),
-            Ok(_) | Err(_) => return self.ask_sequence(out),
-        };
-        if data != self.fence.counter.to_string() {
-            return self.fenced(out);
-        }
-        while self
-            .flights
-            .front()
-            .is_some_and(|f| version.wrapping_sub(f.sequence) >= 1)
-        {
-            self.land_first(out);
-        }
-        self.sequence = version;
-        self.busy = Busy::Idle;
-        // What did not happen is undone here, last first, and waits again in its old order.
-        while let Some(flight) = self.flights.pop_back() {
-            self.flight_bytes -= flight.bytes;
-            self.call_back(flight, out);
-        }
-    }
-
-    fn call_back(&mut self, mut flight: Flight, out: &mut Out) {
-        for (key, before) in flight.undo {
-            self.index.restore(&key, before);
-        }
-        for origin in &flight.origins {
-            if let Origin::Dir(dir) = origin {
-                self.index.unset_dir(dir);
-            }
-        }
-        let mut conflict = None;
-        if let Some(Outcome::Refused { origin, error }) = flight.outcome {
-            match origin {
-                Some(Origin::Dir(dir)) if error == ZkError::NodeExists => {
-                    self.index.set_dir(&dir, false);
-                    flight.tries += 1;
-                }
-                Some(Origin::Op(index)) => {
-                    if let Some(op) = flight.txn.ops.get(index) {
-                        let (dir, _) = super::path::encode(op.key());
-                        self.index.forget(op.key());
-                        if error == ZkError::NoNode {
-                            self.index.forget_dir(&dir);
-                        }
-                    }
-                    flight.tries += 1;
-                    conflict = Some(index);
-                }
-                // Out of order because one before failed: nothing of its own is wrong.
-                Some(Origin::Sequence) => {}
-                Some(Origin::Contender | Origin::Dir(_)) | None => flight.tries += 1,
-            }
-        }
-        let Flight { id, txn, tries, .. } = flight;
-        if tries <= TRIES_MAX {
-            return self.jobs.push_front(Job::Commit { id, txn, tries });
-        }
-        let result = match conflict {
-            Some(index) => Err(CommitError::Conflict { index }),
-            None => Err(CommitError::Unavailable),
-        };
-        let text = format!("a commit was refused {tries} times; it is given up");
-        out.push(StoreOutput::Note { text });
-        out.push(StoreOutput::Committed { id, result });
-    }
-
     fn on_read(&mut self, key: String, result: Result<Answer, Failure>, out: &mut Out) {
         let known = match result {
             Ok(Answer::Data { data, stat }) => {
@@ -567,7 +424,7 @@ impl StoreCore {
                 })
             }
             Err(Failure::Request(ZkError::NoNode)) => None,
-            Err(Failure::Request(ZkError::SessionExpired)) => return self.end(out),
+            Err(Failure::Request(ZkError::SessionExpired)) => return self.finish(out),
             Ok(_) | Err(_) => {
                 let call = Request::get(self.layout.record(&key));
                 self.send(Ask::Read { key }, call, out);
@@ -646,11 +503,7 @@ impl StoreCore {
         self.finish(out);
     }
 
-    /// The session is over, or is about to be closed.
-    fn end(&mut self, out: &mut Out) {
-        self.finish(out);
-    }
-
+    /// Answers everything that is open.
     fn finish(&mut self, out: &mut Out) {
         if self.over {
             return;
@@ -668,11 +521,14 @@ impl StoreCore {
                 result,
             });
         }
-        if let Busy::Loading(load) = std::mem::replace(&mut self.busy, Busy::Idle) {
-            out.push(StoreOutput::Loaded {
-                id: load.id,
-                result: Err(LoadError::Fenced),
-            });
+        self.refuse_waiting(out);
+    }
+
+    fn refuse_waiting(&mut self, out: &mut Out) {
+        if let Busy::Loading(load) = &self.busy {
+            let (id, result) = (load.id, Err(LoadError::Fenced));
+            out.push(StoreOutput::Loaded { id, result });
+            self.busy = Busy::Idle;
         }
         for job in std::mem::take(&mut self.jobs) {
             out.push(match job {

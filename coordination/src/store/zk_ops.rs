@@ -340,7 +340,7 @@ pub fn plan(
     serial: u64,
     careful: bool,
 ) -> Plan {
-    let mut unknown = Vec::new();
+    let (mut unknown, mut assumed) = (Vec::new(), Vec::new());
     let mut found = Vec::with_capacity(txn.ops.len());
     for (at, op) in txn.ops.iter().enumerate() {
         let key = op.key();
@@ -361,14 +361,22 @@ pub fn plan(
                     expect: Expect::Absent,
                     ..
                 },
-            ) if !careful => None,
+            ) if !careful => {
+                assumed.push(key.to_owned());
+                None
+            }
             (Lookup::Unknown, _) => {
                 unknown.push(key.to_owned());
                 None
             }
         };
         if unknown.is_empty() && !op.expect().holds(known.as_ref().map(Known::record_version)) {
-            return Plan::Conflict(at);
+            // The first that does not hold is told, so one before it must not be guessed.
+            return if assumed.is_empty() {
+                Plan::Conflict(at)
+            } else {
+                Plan::Read(assumed)
+            };
         }
         found.push((known, dir, name));
     }

@@ -1,6 +1,6 @@
 //! The shell of the store on ZooKeeper: one task that owns the core and carries its requests to the term's session.
 //!
-//! Invariant: it decides nothing. It ends, and lets go of the session, when the term is over.
+//! Invariant: it decides nothing. When the term ends it lets what is in flight land, and lets go of the session.
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -86,10 +86,14 @@ struct Task {
 
 impl Task {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Job>, over: CancellationToken) {
+        let mut ending = false;
         while !self.core.is_over() {
             tokio::select! {
                 biased;
-                () = over.cancelled() => self.handle(StoreInput::Over),
+                () = over.cancelled(), if !ending => {
+                    ending = true;
+                    self.handle(StoreInput::Ending);
+                }
                 Some((request, reply)) = self.replies.next() => {
                     self.handle(StoreInput::Answered { request, result: reply.result });
                 }

@@ -117,7 +117,7 @@ impl StoreCore {
                 }
                 // A directory or a record that is not there holds nothing.
             }
-            Err(Failure::Request(ZkError::SessionExpired)) => return self.end(out),
+            Err(Failure::Request(ZkError::SessionExpired)) => return self.finish(out),
             Err(failure) => {
                 return self.fail_load(LoadError::Unavailable(failure.to_string()), out);
             }
