@@ -131,7 +131,11 @@ fn answer_behind(core: &mut Core, request: RequestId, reply: Reply) -> Option<Re
     match core.pending.follow(Effect::Reply { request, reply })? {
         Effect::Reply { reply, .. } => Some(reply),
         // `follow` gives back what it was given.
-        Effect::Ended(_) | Effect::Begun { .. } | Effect::Intended { .. } | Effect::Kill(_) => None,
+        Effect::Acknowledge(_)
+        | Effect::Ended(_)
+        | Effect::Begun { .. }
+        | Effect::Intended { .. }
+        | Effect::Kill(_) => None,
     }
 }
 

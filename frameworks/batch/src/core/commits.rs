@@ -85,6 +85,7 @@ fn abdicate(core: &mut Core, reason: String, out: &mut Vec<Output>) {
 fn happen(core: &mut Core, now: Now, effect: Effect, out: &mut Vec<Output>) {
     match effect {
         Effect::Reply { request, reply } => out.push(Output::Reply { request, reply }),
+        Effect::Acknowledge(ack) => run::status::acknowledge(ack, out),
         Effect::Ended(task) => run::end::on_ended(core, &task, out),
         Effect::Begun { key, task, ack } => run::status::on_begun(core, &key, &task, ack, out),
         Effect::Intended { launch } => offers::on_intended(core, now, launch, out),

@@ -303,6 +303,8 @@ pub enum Effect {
         /// The answer.
         reply: Reply,
     },
+    /// A status of a task that belongs to no run: why it belongs to none is stored.
+    Acknowledge(AckToken),
     /// The end of a task is recorded: it may be acknowledged.
     Ended(TaskId),
     /// That a task has begun is recorded: the status that said so may be acknowledged.

@@ -53,6 +53,8 @@ struct World {
     launched: BTreeSet<TaskId>,
     begun_by_run: BTreeMap<String, usize>,
     promised: Vec<RunId>,
+    stopped: BTreeSet<RunId>,
+    finished: Vec<String>,
     connected: bool,
 }
 
@@ -77,7 +79,17 @@ impl World {
                     }
                 }
                 SchedulerCommand::Acknowledge(ack) => {
-                    self.heads.retain(|_, head| AckToken::of(head) != ack);
+                    let acked = |head: &v1::TaskStatus| AckToken::of(head) == ack;
+                    for (task, _) in self.heads.extract_if(.., |_, head| acked(head)) {
+                        // A cluster forgets a task whose end was acknowledged.
+                        if self
+                            .states
+                            .get(&task)
+                            .is_some_and(|state| state.is_terminal())
+                        {
+                            self.states.remove(&task);
+                        }
+                    }
                 }
                 SchedulerCommand::Kill { task, .. } => self.end(env, &task, TaskState::Killed),
                 SchedulerCommand::Reconcile(tasks) => {
@@ -135,6 +147,9 @@ impl World {
                 .to_owned();
             *self.begun_by_run.entry(run).or_default() += 1;
         }
+        if next == TaskState::Finished {
+            self.finished.push(task.as_str().to_owned());
+        }
         self.states.insert(task.clone(), next);
         let status = env.status(&task, next);
         self.heads.insert(task, status.clone());
@@ -181,6 +196,7 @@ fn play(steps: &[Step], restart: serde_json::Value) -> (Env, World) {
                     .get(which % world.promised.len().max(1))
                     .cloned()
                 {
+                    world.stopped.insert(run.clone());
                     env.ask(Call::StopRun {
                         job: job_id("j"),
                         run,
@@ -266,6 +282,10 @@ proptest! {
         prop_assert_eq!(history.success_count + history.failure_count, before as u64);
         for run in &world.promised {
             prop_assert!(ended.contains(&run), "{} was promised and is gone", run);
+        }
+        for run in history.failed.iter().filter(|run| !world.stopped.contains(&run.id)) {
+            let finished = world.finished.iter().any(|task| task.contains(run.id.as_str()));
+            prop_assert!(!finished, "{} failed, but its task finished", run.id);
         }
         if !again {
             for (run, times) in &world.begun_by_run {

@@ -277,3 +277,54 @@ fn an_attempt_that_failed_before_the_restart_counts() {
     assert_eq!(env.run("j", &run).status, RunStatus::Failed);
     env.finish();
 }
+
+#[test]
+fn news_of_a_task_whose_run_is_being_stopped_waits_for_that() {
+    let mut env = Env::new();
+    env.job("j", json!({}));
+    env.start_wanted("j");
+    let task = env.launch();
+    let run = match env.call(Call::ListRuns { job: job_id("j") }) {
+        Reply::Runs(runs) => runs[0].key.run.clone(),
+        other => panic!("{other:?}"),
+    };
+    env.slow = true;
+    env.ask(Call::StopRun {
+        job: job_id("j"),
+        run: run.clone(),
+    });
+    let begun = env.update(&task, Starting);
+    assert!(
+        env.commands.is_empty(),
+        "the cluster must not forget it before we have"
+    );
+    env.restart();
+    env.slow = false;
+    env.subscribe_asking(&task);
+    let again = env.update(&task, Starting);
+    env.expect_ack(&again);
+    env.answer(&task, Gone);
+    assert_ne!(begun, again);
+    assert_eq!(
+        env.run("j", &run).status,
+        RunStatus::Failed,
+        "it had begun, so it is not run twice"
+    );
+    env.finish();
+}
+
+#[test]
+fn an_answer_about_an_end_does_not_let_the_end_be_acknowledged_early() {
+    let mut env = Env::new();
+    env.job("j", json!({}));
+    let (run, task) = env.running("j");
+    let end = env.status(&task, Finished);
+    env.slow = true;
+    env.answer(&task, Finished);
+    let ack = env.deliver(end);
+    assert!(env.commands.is_empty(), "it is not stored yet");
+    env.commit();
+    env.expect_ack(&ack);
+    assert_eq!(env.run("j", &run).status, RunStatus::Success);
+    env.finish();
+}
