@@ -4,9 +4,11 @@
 //! core ([`core::DriverCore`]) does what every framework would have to do for itself: find the leader, subscribe and
 //! subscribe again, keep calls in order, notice a silent connection, reconcile.
 //!
-//! Invariant: nothing here knows which transport carries the calls.
+//! Invariant: the core and its vocabulary do not know which transport carries the calls.
 
 pub mod core;
+pub mod driver;
+pub mod grpc;
 
 use std::fmt;
 
@@ -14,6 +16,9 @@ use bytes::Bytes;
 use mezzo_model::ids::{AgentId, ExecutorId, FrameworkId, OfferId, TaskId};
 use mezzo_model::time::Millis;
 use mezzo_wire::v1;
+
+pub use driver::{Driver, DriverHandle, DriverSettings, DriverStopped, StartError, Transport};
+pub use grpc::Credential;
 
 /// What a framework is told. Between two [`SchedulerEvent::Subscribed`] there is always one
 /// [`SchedulerEvent::Disconnected`]; offers of the subscription before are void from then on.
@@ -217,6 +222,20 @@ pub struct DriverConfig {
 }
 
 impl DriverConfig {
+    /// The usual behaviour for the usual framework: tasks run as `nobody` in role `*`, are told apart when out of reach,
+    /// and are kept for a week while the framework is away.
+    pub fn named(name: &str) -> Self {
+        let partition_aware = v1::framework_info::capability::Type::PartitionAware as i32;
+        Self::new(v1::FrameworkInfo {
+            user: "nobody".to_owned(),
+            name: name.to_owned(),
+            failover_timeout: Some(604_800.0),
+            checkpoint: Some(true),
+            capabilities: vec![v1::framework_info::Capability { r#type: Some(partition_aware) }],
+            ..Default::default()
+        })
+    }
+
     /// The usual behaviour for a framework.
     pub fn new(framework: v1::FrameworkInfo) -> Self {
         Self {

@@ -262,17 +262,15 @@ mod tests {
         Constraint::parse("rack", operator, value).expect("a good constraint")
     }
 
-    /// Places `wanted` instances on racks offered round robin; the racks they went to.
+    /// Places `wanted` instances on racks that are offered in turn; where they went.
     fn place(constraint: &Constraint, racks: &[Option<&str>], wanted: u32) -> Vec<String> {
         let mut tally = Tally::default();
         let mut placed = Vec::new();
+        let mut turn = racks.iter().cycle();
         for _ in 0..wanted {
-            let Some(rack) = racks
-                .iter()
-                .find(|rack| constraint.admits(**rack, &tally, wanted))
-            else {
-                break;
-            };
+            let mut offered = turn.by_ref().take(racks.len());
+            let admitted = offered.find(|rack| constraint.admits(**rack, &tally, wanted));
+            let Some(rack) = admitted else { break };
             tally.add(*rack);
             placed.push(rack.unwrap_or("-").to_owned());
         }
@@ -288,16 +286,16 @@ mod tests {
             ("CLUSTER", None, 3, "r1 r1 r1"),
             ("CLUSTER", Some("r2"), 2, "r2 r2"),
             ("CLUSTER", Some("r9"), 2, ""),
-            ("MAX_PER", Some("2"), 7, "r1 r1 r2 r2 r3 r3"),
+            ("MAX_PER", Some("2"), 7, "r1 r2 r3 r1 r2 r3"),
             ("MAX_PER", Some("0"), 7, ""),
             ("IS", Some("r3"), 2, "r3 r3"),
-            ("LIKE", Some("r[23]"), 2, "r2 r2"),
+            ("LIKE", Some("r[23]"), 3, "r2 r3 r2"),
             ("LIKE", Some("r"), 2, ""),
             ("UNLIKE", Some("r[12]"), 1, "r3"),
             ("UNLIKE", Some("r.*"), 2, "- -"),
             ("GROUP_BY", None, 4, "r1 r2 r3 r1"),
-            ("GROUP_BY", Some("3"), 6, "r1 r1 r2 r2 r3 r3"),
-            ("GROUP_BY", Some("2"), 3, "r1 r1 r2"),
+            ("GROUP_BY", Some("3"), 6, "r1 r2 r3 r1 r2 r3"),
+            ("GROUP_BY", Some("2"), 3, "r1 r2 r1"),
             ("GROUP_BY", Some("0"), 3, "r1 r2 r3"),
         ] {
             let constraint = read(operator, value);

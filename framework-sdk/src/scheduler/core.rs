@@ -191,6 +191,12 @@ impl DriverCore {
         matches!(self.link, Link::Ended)
     }
 
+    /// Whether a call waits for its turn or for its answer.
+    pub fn has_calls(&self) -> bool {
+        let under_way = matches!(&self.link, Link::Open(open) if open.in_flight.is_some());
+        under_way || self.outbound.len() > 0
+    }
+
     /// Calls that wait for their turn.
     pub fn queued_calls(&self) -> usize {
         self.outbound.len()

@@ -118,6 +118,7 @@ fn a_lost_subscription_is_tried_again_at_once_then_ever_more_slowly() {
     let mut env = Env::subscribed();
     env.pass(Millis(10_000));
     env.expect_and_answer(call::Type::Reconcile);
+    env.pass(Millis(10_000));
     env.lose();
     env.expect_close();
     env.expect_disconnected();
