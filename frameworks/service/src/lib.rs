@@ -8,5 +8,6 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod api;
 pub mod core;
 pub mod store;

@@ -137,6 +137,13 @@ impl<E> Journal<E> {
         }
     }
 
+    /// Ends a unit that holds as much as one transaction should.
+    pub fn seal_if_full(&mut self) {
+        if self.open.records.len() >= MAX_BATCH_RECORDS {
+            self.seal();
+        }
+    }
+
     /// Whether something is not durable yet.
     pub fn is_busy(&self) -> bool {
         self.under_way.is_some() || !self.sealed.is_empty() || !self.open.records.is_empty()

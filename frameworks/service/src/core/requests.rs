@@ -23,6 +23,8 @@ impl Core {
         };
         if waits {
             self.after(reply, out);
+            // What follows from the change (instances that end) may be written after it.
+            self.journal.seal();
         } else {
             out.push(reply);
         }

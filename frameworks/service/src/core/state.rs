@@ -169,9 +169,11 @@ impl Core {
         }
     }
 
-    /// Notes an instance's record.
+    /// Notes an instance's record. Many instances that change at once go into several transactions: each record is true
+    /// by itself.
     pub(super) fn put_instance(&mut self, id: &InstanceId) {
         if let Some(instance) = self.instances.get(id) {
+            self.journal.seal_if_full();
             self.journal
                 .put(keys::instance(id), store::instance_record(instance));
         }
@@ -181,6 +183,7 @@ impl Core {
     pub(super) fn remove_instance(&mut self, id: &InstanceId) {
         self.health.unwatch(id);
         if self.instances.remove(id).is_some() {
+            self.journal.seal_if_full();
             self.journal.delete(keys::instance(id));
         }
         if let Some(app) = self.apps.get_mut(id.app()) {

@@ -49,6 +49,8 @@ pub struct AppUpdate {
     pub tty: Option<bool>,
     /// The document names nothing but a version: go back to it.
     pub rollback: Option<Version>,
+    /// The document names a version beside fields that change something, which only a new app may.
+    pub has_stray_version: bool,
 }
 
 const SERVED: [&str; 26] = [
@@ -121,13 +123,25 @@ impl AppUpdate {
         update.read_lifecycle(fields, &mut problems);
         let version = read_version(fields, &mut problems)?;
         problems.verdict()?;
-        update.rollback = rollback(fields, version)?;
+        update.read_rollback(fields, version);
         if fields.has("ports") && fields.has("portDefinitions") && !ports_agree(fields) {
             return Err(Refused::Conflict(
                 "You cannot specify both ports and port definitions".to_owned(),
             ));
         }
         Ok(update)
+    }
+
+    /// A version alone asks for the past. Beside `versionInfo` it is the echo of an answer and says nothing.
+    fn read_rollback(&mut self, fields: Fields<'_>, version: Option<Version>) {
+        let others = fields
+            .present()
+            .any(|name| !matches!(name, "id" | "version"));
+        if others {
+            self.has_stray_version = version.is_some() && !fields.has("versionInfo");
+        } else {
+            self.rollback = version;
+        }
     }
 
     fn read_command(&mut self, fields: Fields<'_>, problems: &mut Problems) {
@@ -320,27 +334,6 @@ fn read_version(fields: Fields<'_>, problems: &mut Problems) -> Result<Option<Ve
             .map_err(|bad| Refused::Conflict(bad.to_string())),
         None => Ok(None),
     }
-}
-
-/// A version alone asks for the past. Beside `versionInfo` it is the echo of an answer and says nothing; beside anything
-/// else it is refused, as Marathon does.
-fn rollback(fields: Fields<'_>, version: Option<Version>) -> Result<Option<Version>, Refused> {
-    let Some(version) = version else {
-        return Ok(None);
-    };
-    let others = fields
-        .present()
-        .filter(|name| !matches!(*name, "id" | "version"))
-        .count();
-    if others == 0 {
-        return Ok(Some(version));
-    }
-    if fields.has("versionInfo") {
-        return Ok(None);
-    }
-    Err(Refused::Conflict(
-        "The 'version' field may only be combined with the 'id' field.".to_owned(),
-    ))
 }
 
 /// Answers of old versions carry both forms of the same numbers.

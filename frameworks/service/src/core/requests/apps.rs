@@ -3,7 +3,7 @@
 use super::deploy::{Versions, Wish};
 use crate::core::Core;
 use crate::core::app::document::Problems;
-use crate::core::app::{AppSpec, AppUpdate, validate};
+use crate::core::app::{AppSpec, AppUpdate, Refused, validate};
 use crate::core::app_id::AppId;
 use crate::core::io::Output;
 use crate::core::request::{Answer, AppFilter, AppView, LabelTest, Refusal};
@@ -179,6 +179,10 @@ impl Core {
         id: &AppId,
         partial: bool,
     ) -> Result<AppSpec, Refusal> {
+        if update.has_stray_version {
+            let words = "The 'version' field may only be combined with the 'id' field.";
+            return Err(Refused::Conflict(words.to_owned()).into());
+        }
         if let Some(version) = update.rollback {
             let app = self.apps.get(id).filter(|app| app.wanted.is_some());
             let app = app.ok_or_else(|| Refusal::NoApp(id.to_string()))?;
