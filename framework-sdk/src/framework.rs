@@ -43,7 +43,13 @@ pub trait Scheduler: Send {
     }
 
     /// Bytes from an executor.
-    fn message(&mut self, cx: &mut Context<'_>, agent: &AgentId, executor: &ExecutorId, data: &Bytes) {
+    fn message(
+        &mut self,
+        cx: &mut Context<'_>,
+        agent: &AgentId,
+        executor: &ExecutorId,
+        data: &Bytes,
+    ) {
         let _ = (cx, agent, executor, data);
     }
 
@@ -71,6 +77,11 @@ pub trait Scheduler: Send {
     /// A timer set by [`Context::set_timer`] has come.
     fn timer(&mut self, cx: &mut Context<'_>, timer: u64) {
         let _ = (cx, timer);
+    }
+
+    /// Called after each of the methods above: the one place to compare what is with what should be.
+    fn balance(&mut self, cx: &mut Context<'_>) {
+        let _ = cx;
     }
 
     /// The tasks that the scheduler believes in, asked after each subscription: the master is asked about each until

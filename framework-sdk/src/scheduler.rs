@@ -231,7 +231,9 @@ impl DriverConfig {
             name: name.to_owned(),
             failover_timeout: Some(604_800.0),
             checkpoint: Some(true),
-            capabilities: vec![v1::framework_info::Capability { r#type: Some(partition_aware) }],
+            capabilities: vec![v1::framework_info::Capability {
+                r#type: Some(partition_aware),
+            }],
             ..Default::default()
         })
     }

@@ -85,26 +85,42 @@ fn read_form<T: for<'de> Deserialize<'de>>(record: &Record) -> Result<T, ReadErr
     };
     let Versioned { version } = serde_json::from_slice(&record.value).map_err(corrupt)?;
     if version > VERSION {
-        return Err(ReadError::Newer { key: record.key.clone(), found: version });
+        return Err(ReadError::Newer {
+            key: record.key.clone(),
+            found: version,
+        });
     }
     serde_json::from_slice(&record.value).map_err(corrupt)
 }
 
 /// The transaction that stores the framework's id, if none is there.
 pub fn save_framework_id(id: &FrameworkId) -> Txn {
-    let form = IdForm { version: VERSION, framework_id: id.clone() };
+    let form = IdForm {
+        version: VERSION,
+        framework_id: id.clone(),
+    };
     Txn::new().put(FRAMEWORK_ID_KEY, write(&form), Expect::Absent)
 }
 
 /// The step that remembers a launch.
 pub fn remember_launch(task: &TaskId, agent: &AgentId) -> Op {
-    let form = LaunchForm { version: VERSION, agent: agent.clone() };
-    Op::Put { key: launch_key(task), value: write(&form).into(), expect: Expect::Any }
+    let form = LaunchForm {
+        version: VERSION,
+        agent: agent.clone(),
+    };
+    Op::Put {
+        key: launch_key(task),
+        value: write(&form).into(),
+        expect: Expect::Any,
+    }
 }
 
 /// The step that forgets a launch.
 pub fn forget_launch(task: &TaskId) -> Op {
-    Op::Delete { key: launch_key(task), expect: Expect::Any }
+    Op::Delete {
+        key: launch_key(task),
+        expect: Expect::Any,
+    }
 }
 
 fn launch_key(task: &TaskId) -> String {
@@ -145,7 +161,9 @@ pub fn saved(
         Err(CommitError::Conflict { .. }) => match existing {
             Some(existing) if existing == *id => Ok(()),
             Some(existing) => Err(SaveError::Conflict { existing }),
-            None => Err(SaveError::Unavailable("the id there was removed meanwhile".to_owned())),
+            None => Err(SaveError::Unavailable(
+                "the id there was removed meanwhile".to_owned(),
+            )),
         },
         Err(
             error @ (CommitError::Unavailable
@@ -188,7 +206,9 @@ impl FrameworkStore {
                 let unavailable = |error: &dyn ToString| SaveError::Unavailable(error.to_string());
                 let records = self.store.load(FRAMEWORK_ID_KEY).await;
                 let records = records.map_err(|error| unavailable(&error))?;
-                read(&records).map_err(|error| unavailable(&error))?.framework_id
+                read(&records)
+                    .map_err(|error| unavailable(&error))?
+                    .framework_id
             }
             _ => None,
         };
@@ -209,7 +229,11 @@ mod tests {
     use super::*;
 
     fn record(key: &str, value: &str) -> Record {
-        Record { key: key.to_owned(), value: value.to_owned().into(), version: 1 }
+        Record {
+            key: key.to_owned(),
+            value: value.to_owned().into(),
+            version: 1,
+        }
     }
 
     fn framework(id: &str) -> FrameworkId {
@@ -221,25 +245,51 @@ mod tests {
         let task = TaskId::parse("web.1 of söme").expect("a good id");
         let agent = AgentId::parse("a1").expect("a good id");
         let mut table = mezzo_coordination::store::memory::Table::default();
-        table.apply(save_framework_id(&framework("f1"))).expect("empty");
-        table.apply(Txn { ops: vec![remember_launch(&task, &agent)] }).expect("no expectation");
-        table.apply(Txn::new().put("apps/web", "mine", Expect::Any)).expect("no expectation");
+        table
+            .apply(save_framework_id(&framework("f1")))
+            .expect("empty");
+        table
+            .apply(Txn {
+                ops: vec![remember_launch(&task, &agent)],
+            })
+            .expect("no expectation");
+        table
+            .apply(Txn::new().put("apps/web", "mine", Expect::Any))
+            .expect("no expectation");
         let kept = read(&table.load("")).expect("readable");
         assert_eq!(kept.framework_id, Some(framework("f1")));
         assert_eq!(kept.launches, BTreeMap::from([(task.clone(), agent)]));
-        table.apply(save_framework_id(&framework("f2"))).expect_err("the first id stays");
-        table.apply(Txn { ops: vec![forget_launch(&task)] }).expect("no expectation");
+        table
+            .apply(save_framework_id(&framework("f2")))
+            .expect_err("the first id stays");
+        table
+            .apply(Txn {
+                ops: vec![forget_launch(&task)],
+            })
+            .expect("no expectation");
         assert!(read(&table.load("")).expect("readable").launches.is_empty());
     }
 
     #[test]
     fn what_is_newer_or_not_ours_is_refused_in_words() {
         for (key, value, words) in [
-            (FRAMEWORK_ID_KEY, r#"{"version":2,"new":true}"#, "start a newer version"),
+            (
+                FRAMEWORK_ID_KEY,
+                r#"{"version":2,"new":true}"#,
+                "start a newer version",
+            ),
             (FRAMEWORK_ID_KEY, r#"{"version":1}"#, "is not readable"),
             (FRAMEWORK_ID_KEY, "{", "is not readable"),
-            ("launches/a/b", r#"{"version":1,"agent":"a1"}"#, "invalid characters"),
-            ("launches/t1", r#"{"version":1,"agent":""}"#, "must not be empty"),
+            (
+                "launches/a/b",
+                r#"{"version":1,"agent":"a1"}"#,
+                "invalid characters",
+            ),
+            (
+                "launches/t1",
+                r#"{"version":1,"agent":""}"#,
+                "must not be empty",
+            ),
         ] {
             let refused = read(&[record(key, value)]).expect_err(value).to_string();
             assert!(refused.contains(words), "{refused}");
@@ -249,12 +299,18 @@ mod tests {
     #[test]
     fn a_second_process_finds_the_first_id() {
         let conflict = || Err(CommitError::Conflict { index: 0 });
-        assert_eq!(saved(&framework("f1"), conflict(), Some(framework("f1"))), Ok(()));
+        assert_eq!(
+            saved(&framework("f1"), conflict(), Some(framework("f1"))),
+            Ok(())
+        );
         let existing = framework("f0");
         assert_eq!(
             saved(&framework("f1"), conflict(), Some(existing.clone())),
             Err(SaveError::Conflict { existing })
         );
-        assert_eq!(saved(&framework("f1"), Err(CommitError::Fenced), None), Err(SaveError::Fenced));
+        assert_eq!(
+            saved(&framework("f1"), Err(CommitError::Fenced), None),
+            Err(SaveError::Fenced)
+        );
     }
 }

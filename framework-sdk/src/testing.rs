@@ -122,7 +122,9 @@ impl fmt::Display for Report {
         }
         for (rate, served) in &self.rates {
             match served {
-                Some(served) => writeln!(f, "{rate:>8} kills a minute: {served} % of the tasks ran")?,
+                Some(served) => {
+                    writeln!(f, "{rate:>8} kills a minute: {served} % of the tasks ran")?
+                }
                 None => writeln!(f, "{rate:>8} kills a minute: a rule was broken")?,
             }
         }
@@ -239,7 +241,11 @@ pub fn run_seed<S: Scheduler>(
             }
         }
     };
-    Err(Failure { seed, rule, tail: world.trace.tail() })
+    Err(Failure {
+        seed,
+        rule,
+        tail: world.trace.tail(),
+    })
 }
 
 fn outcome<S: Scheduler>(world: &World<'_, S>, settled_ms: u64) -> Outcome {
@@ -256,7 +262,9 @@ fn outcome<S: Scheduler>(world: &World<'_, S>, settled_ms: u64) -> Outcome {
 
 /// What is not yet as it should be.
 fn unsettled<S: Scheduler>(world: &World<'_, S>) -> Option<String> {
-    let Some(process) = &world.process else { return Some("the framework is not there".to_owned()) };
+    let Some(process) = &world.process else {
+        return Some("the framework is not there".to_owned());
+    };
     if !process.driver.is_subscribed() {
         return Some("the framework is not subscribed".to_owned());
     }
@@ -265,8 +273,10 @@ fn unsettled<S: Scheduler>(world: &World<'_, S>) -> Option<String> {
         && running.len() != wanted
     {
         let known = process.framework.ledger();
-        let states: Vec<String> =
-            known.iter().map(|(id, task)| format!("{id} {}", task.state)).collect();
+        let states: Vec<String> = known
+            .iter()
+            .map(|(id, task)| format!("{id} {}", task.state))
+            .collect();
         return Some(format!(
             "{wanted} tasks are wanted and {} run; the framework knows of: {}",
             running.len(),
@@ -276,11 +286,18 @@ fn unsettled<S: Scheduler>(world: &World<'_, S>) -> Option<String> {
     let believed: BTreeSet<&TaskId> = process.framework.ledger().alive().collect();
     let running: BTreeSet<&TaskId> = running.iter().collect();
     if let Some(task) = running.symmetric_difference(&believed).next() {
-        let words = if running.contains(task) { "runs unknown to" } else { "does not run, but is believed in by" };
+        let words = if running.contains(task) {
+            "runs unknown to"
+        } else {
+            "does not run, but is believed in by"
+        };
         return Some(format!("{task} {words} the framework"));
     }
-    let unacknowledged: usize =
-        world.machines.values().map(super::testing::agent::Machine::unacknowledged).sum();
+    let unacknowledged: usize = world
+        .machines
+        .values()
+        .map(super::testing::agent::Machine::unacknowledged)
+        .sum();
     if unacknowledged > 0 {
         return Some(format!("{unacknowledged} updates are not acknowledged"));
     }

@@ -97,7 +97,10 @@ impl Context<'_> {
     /// launch is stored before it is asked for.
     pub fn launch(&mut self, offers: Vec<OfferId>, tasks: Vec<v1::TaskInfo>, rest: Decline) {
         for task in &tasks {
-            let ids = (TaskId::from_wire(&task.task_id), AgentId::from_wire(&task.agent_id));
+            let ids = (
+                TaskId::from_wire(&task.task_id),
+                AgentId::from_wire(&task.agent_id),
+            );
             // An unusable id is the master's to refuse.
             let (Ok(id), Ok(agent)) = ids else { continue };
             if self.durable {
@@ -125,8 +128,10 @@ impl Context<'_> {
         spec: &TaskSpec,
         offers: &[v1::Offer],
     ) -> Vec<TaskId> {
-        let (held, odd): (Vec<_>, Vec<_>) =
-            offers.iter().map(|offer| (offer, HeldOffer::read(offer))).partition(|(_, held)| held.is_ok());
+        let (held, odd): (Vec<_>, Vec<_>) = offers
+            .iter()
+            .map(|offer| (offer, HeldOffer::read(offer)))
+            .partition(|(_, held)| held.is_ok());
         let odd: Vec<v1::Offer> = odd.into_iter().map(|(offer, _)| offer.clone()).collect();
         self.decline(&odd, Decline::DoesNotFit);
         let held: Vec<HeldOffer> = held.into_iter().filter_map(|(_, held)| held.ok()).collect();
@@ -149,14 +154,20 @@ impl Context<'_> {
             }
             self.launch(accept.offers, tasks, Decline::DoesNotFit);
         }
-        let reason = if count == 0 { Decline::NothingToRun } else { Decline::DoesNotFit };
+        let reason = if count == 0 {
+            Decline::NothingToRun
+        } else {
+            Decline::DoesNotFit
+        };
         self.decline_ids(packing.unused, reason);
         launched
     }
 
     /// Gives offers back.
     pub fn decline(&mut self, offers: &[v1::Offer], reason: Decline) {
-        let ids = offers.iter().filter_map(|offer| OfferId::from_wire(&offer.id).ok());
+        let ids = offers
+            .iter()
+            .filter_map(|offer| OfferId::from_wire(&offer.id).ok());
         self.decline_ids(ids.collect(), reason);
     }
 
@@ -164,7 +175,9 @@ impl Context<'_> {
     pub fn decline_ids(&mut self, offers: Vec<OfferId>, reason: Decline) {
         if !offers.is_empty() {
             let filters = Some(reason.filters());
-            self.wishes.commands.push(SchedulerCommand::Decline { offers, filters });
+            self.wishes
+                .commands
+                .push(SchedulerCommand::Decline { offers, filters });
         }
     }
 
@@ -197,29 +210,41 @@ impl Context<'_> {
 
     /// Clears filters and suppression of roles; no roles means all.
     pub fn revive(&mut self, roles: Vec<String>) {
-        self.wishes.commands.push(SchedulerCommand::Revive { roles });
+        self.wishes
+            .commands
+            .push(SchedulerCommand::Revive { roles });
     }
 
     /// No more offers for roles; no roles means all.
     pub fn suppress(&mut self, roles: Vec<String>) {
-        self.wishes.commands.push(SchedulerCommand::Suppress { roles });
+        self.wishes
+            .commands
+            .push(SchedulerCommand::Suppress { roles });
     }
 
     /// Asks about tasks until each is answered; about all that the master knows if none are named.
     pub fn reconcile(&mut self, tasks: Vec<(TaskId, Option<AgentId>)>) {
-        self.wishes.commands.push(SchedulerCommand::Reconcile(tasks));
+        self.wishes
+            .commands
+            .push(SchedulerCommand::Reconcile(tasks));
     }
 
     /// Sends bytes to an executor; best effort.
     pub fn message(&mut self, agent: &AgentId, executor: &ExecutorId, data: Bytes) {
         let (agent, executor) = (agent.clone(), executor.clone());
-        self.wishes.commands.push(SchedulerCommand::Message { agent, executor, data });
+        self.wishes.commands.push(SchedulerCommand::Message {
+            agent,
+            executor,
+            data,
+        });
     }
 
     /// Ends an executor and its tasks.
     pub fn shutdown(&mut self, agent: &AgentId, executor: &ExecutorId) {
         let (agent, executor) = (agent.clone(), executor.clone());
-        self.wishes.commands.push(SchedulerCommand::Shutdown { agent, executor });
+        self.wishes
+            .commands
+            .push(SchedulerCommand::Shutdown { agent, executor });
     }
 
     /// Asks for a call of `timer` after a span; a timer of the same number is set anew.

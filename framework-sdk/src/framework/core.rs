@@ -15,9 +15,9 @@ use mezzo_model::rng::Rng;
 use mezzo_model::time::{Millis, Now};
 use mezzo_wire::v1;
 
+use super::Scheduler;
 use super::context::{Context, Wishes};
 use super::ledger::{Ledger, LedgerTask};
-use super::Scheduler;
 use crate::scheduler::{AckToken, SchedulerCommand, SchedulerEvent};
 use crate::store::{self, Kept};
 
@@ -161,10 +161,16 @@ impl<S: Scheduler> FrameworkCore<S> {
     /// When the machinery wants a `Tick` at the latest.
     pub fn next_deadline(&self) -> Option<Millis> {
         let again = self.commit.as_ref().and_then(|commit| commit.again_at);
-        self.timers.values().min().copied().into_iter().chain(again).min()
+        self.timers
+            .values()
+            .min()
+            .copied()
+            .into_iter()
+            .chain(again)
+            .min()
     }
 
-    /// Calls a method of the scheduler and returns what it asked for.
+    /// Calls a method of the scheduler, lets it balance, and returns what it asked for.
     fn call(&mut self, now: Now, method: impl FnOnce(&mut S, &mut Context<'_>)) -> Wishes {
         let mut context = Context {
             now,
@@ -176,14 +182,19 @@ impl<S: Scheduler> FrameworkCore<S> {
             wishes: Wishes::default(),
         };
         method(&mut self.scheduler, &mut context);
+        self.scheduler.balance(&mut context);
         context.wishes
     }
 
     fn on_event(&mut self, now: Now, event: SchedulerEvent, out: &mut Vec<FrameworkOutput>) {
         let wishes = match event {
-            SchedulerEvent::Subscribed { framework_id, resubscribed } => {
-                let mut wishes = self
-                    .call(now, |scheduler, cx| scheduler.subscribed(cx, &framework_id, resubscribed));
+            SchedulerEvent::Subscribed {
+                framework_id,
+                resubscribed,
+            } => {
+                let mut wishes = self.call(now, |scheduler, cx| {
+                    scheduler.subscribed(cx, &framework_id, resubscribed)
+                });
                 let believed = self.scheduler.believes(&self.ledger);
                 if !believed.is_empty() {
                     wishes.commands.push(SchedulerCommand::Reconcile(believed));
@@ -197,18 +208,25 @@ impl<S: Scheduler> FrameworkCore<S> {
                 self.call(now, |scheduler, cx| scheduler.rescinded(cx, &offer))
             }
             SchedulerEvent::Update { status, ack } => self.on_update(now, &status, ack),
-            SchedulerEvent::Message { agent, executor, data } => {
-                self.call(now, |scheduler, cx| scheduler.message(cx, &agent, &executor, &data))
-            }
-            SchedulerEvent::Failure { agent, executor, status } => self.call(now, |scheduler, cx| {
+            SchedulerEvent::Message {
+                agent,
+                executor,
+                data,
+            } => self.call(now, |scheduler, cx| {
+                scheduler.message(cx, &agent, &executor, &data)
+            }),
+            SchedulerEvent::Failure {
+                agent,
+                executor,
+                status,
+            } => self.call(now, |scheduler, cx| {
                 scheduler.failure(cx, agent.as_ref(), executor.as_ref(), status);
             }),
             SchedulerEvent::Disconnected => {
                 self.call(now, |scheduler, cx| scheduler.disconnected(cx))
             }
             SchedulerEvent::Refused { message, fatal } => {
-                let wishes =
-                    self.call(now, |scheduler, cx| scheduler.refused(cx, &message, fatal));
+                let wishes = self.call(now, |scheduler, cx| scheduler.refused(cx, &message, fatal));
                 if fatal {
                     self.stop(Stopped::Refused(message), out);
                     return;
@@ -221,9 +239,10 @@ impl<S: Scheduler> FrameworkCore<S> {
 
     fn on_update(&mut self, now: Now, status: &v1::TaskStatus, ack: AckToken) -> Wishes {
         let mut forget = None;
-        if let (Ok(id), Some(state)) =
-            (TaskId::from_wire(&status.task_id), TaskState::from_number(status.state))
-        {
+        if let (Ok(id), Some(state)) = (
+            TaskId::from_wire(&status.task_id),
+            TaskState::from_number(status.state),
+        ) {
             forget = self.enter(id, state, status);
         }
         let mut wishes = self.call(now, |scheduler, cx| scheduler.update(cx, status));
@@ -236,7 +255,10 @@ impl<S: Scheduler> FrameworkCore<S> {
 
     /// Enters a state into the ledger; the step that the store needs when the task has ended.
     fn enter(&mut self, id: TaskId, state: TaskState, status: &v1::TaskStatus) -> Option<Op> {
-        let agent = status.agent_id.as_ref().and_then(|agent| AgentId::from_wire(agent).ok());
+        let agent = status
+            .agent_id
+            .as_ref()
+            .and_then(|agent| AgentId::from_wire(agent).ok());
         if state.is_terminal() || state == TaskState::Unknown {
             let known = self.ledger.remove(&id)?;
             return known.stored.then(|| store::forget_launch(&id));
@@ -247,7 +269,12 @@ impl<S: Scheduler> FrameworkCore<S> {
                 task.agent = agent.or(task.agent.take());
             }
             None => {
-                let task = LedgerTask { agent, state, killed: false, stored: false };
+                let task = LedgerTask {
+                    agent,
+                    state,
+                    killed: false,
+                    stored: false,
+                };
                 self.ledger.insert(id, task);
             }
         }
@@ -256,8 +283,12 @@ impl<S: Scheduler> FrameworkCore<S> {
 
     fn run_timers(&mut self, now: Now, out: &mut Vec<FrameworkOutput>) {
         // Each timer once: one that is set anew with no span waits for the next input.
-        let due: Vec<u64> =
-            self.timers.iter().filter(|(_, at)| **at <= now.mono).map(|(timer, _)| *timer).collect();
+        let due: Vec<u64> = self
+            .timers
+            .iter()
+            .filter(|(_, at)| **at <= now.mono)
+            .map(|(timer, _)| *timer)
+            .collect();
         for timer in due {
             if self.stopped || self.timers.remove(&timer).is_none() {
                 continue;
@@ -274,7 +305,11 @@ impl<S: Scheduler> FrameworkCore<S> {
 
     /// Gives commands to the driver, now or once the steps before them are stored.
     fn carry_out(&mut self, wishes: Wishes, out: &mut Vec<FrameworkOutput>) {
-        let Wishes { steps, commands, stop } = wishes;
+        let Wishes {
+            steps,
+            commands,
+            stop,
+        } = wishes;
         if steps.is_empty() && self.commit.is_none() && self.waiting.is_empty() {
             out.extend(commands.into_iter().map(FrameworkOutput::Command));
         } else if !steps.is_empty() || !commands.is_empty() {
@@ -283,7 +318,10 @@ impl<S: Scheduler> FrameworkCore<S> {
             while steps.len() > MAX_STEPS {
                 let rest = steps.split_off(MAX_STEPS);
                 let steps = std::mem::replace(&mut steps, rest);
-                self.waiting.push_back(Batch { steps, commands: Vec::new() });
+                self.waiting.push_back(Batch {
+                    steps,
+                    commands: Vec::new(),
+                });
             }
             self.waiting.push_back(Batch { steps, commands });
             self.begin_commit(out);
@@ -311,7 +349,9 @@ impl<S: Scheduler> FrameworkCore<S> {
             if !first && (many || again) {
                 break;
             }
-            let Some(batch) = self.waiting.pop_front() else { break };
+            let Some(batch) = self.waiting.pop_front() else {
+                break;
+            };
             keys.extend(batch.steps.iter().map(|step| step.key().to_owned()));
             txn.ops.extend(batch.steps.iter().cloned());
             batches.push(batch);
@@ -324,7 +364,11 @@ impl<S: Scheduler> FrameworkCore<S> {
         }
         self.last_commit += 1;
         let id = self.last_commit;
-        self.commit = Some(Commit { id, batches, again_at: None });
+        self.commit = Some(Commit {
+            id,
+            batches,
+            again_at: None,
+        });
         out.push(FrameworkOutput::Commit { id, txn });
     }
 
@@ -335,7 +379,9 @@ impl<S: Scheduler> FrameworkCore<S> {
         result: Result<(), CommitError>,
         out: &mut Vec<FrameworkOutput>,
     ) {
-        let Some(commit) = self.commit.take_if(|commit| commit.id == id) else { return };
+        let Some(commit) = self.commit.take_if(|commit| commit.id == id) else {
+            return;
+        };
         match result {
             Ok(()) => {
                 for batch in commit.batches {
@@ -345,7 +391,10 @@ impl<S: Scheduler> FrameworkCore<S> {
             }
             // The steps have no expectations: doing them twice does no harm.
             Err(CommitError::Unavailable) => {
-                self.commit = Some(Commit { again_at: Some(now.mono + COMMIT_AGAIN), ..commit });
+                self.commit = Some(Commit {
+                    again_at: Some(now.mono + COMMIT_AGAIN),
+                    ..commit
+                });
             }
             Err(CommitError::Fenced) => self.stop(Stopped::Fenced, out),
             Err(
@@ -368,11 +417,19 @@ impl<S: Scheduler> FrameworkCore<S> {
         out: &mut Vec<FrameworkOutput>,
     ) {
         for command in commit.batches.into_iter().flat_map(|batch| batch.commands) {
-            let SchedulerCommand::Accept { offers, operations, filters } = command else {
+            let SchedulerCommand::Accept {
+                offers,
+                operations,
+                filters,
+            } = command
+            else {
                 out.push(FrameworkOutput::Command(command));
                 continue;
             };
-            out.push(FrameworkOutput::Command(SchedulerCommand::Decline { offers, filters }));
+            out.push(FrameworkOutput::Command(SchedulerCommand::Decline {
+                offers,
+                filters,
+            }));
             let launches = operations.iter().flat_map(|operation| &operation.launch);
             for task in launches.flat_map(|launch| &launch.task_infos) {
                 if let Ok(id) = TaskId::from_wire(&task.task_id) {
@@ -396,13 +453,23 @@ impl<S: Scheduler> FrameworkCore<S> {
         if self.stopped {
             return;
         }
-        let Some(commit) = &mut self.commit else { return };
+        let Some(commit) = &mut self.commit else {
+            return;
+        };
         if commit.again_at.is_some_and(|at| at <= now.mono) {
             self.last_commit += 1;
             commit.id = self.last_commit;
             commit.again_at = None;
-            let steps = commit.batches.iter().flat_map(|batch| batch.steps.iter().cloned());
-            out.push(FrameworkOutput::Commit { id: commit.id, txn: Txn { ops: steps.collect() } });
+            let steps = commit
+                .batches
+                .iter()
+                .flat_map(|batch| batch.steps.iter().cloned());
+            out.push(FrameworkOutput::Commit {
+                id: commit.id,
+                txn: Txn {
+                    ops: steps.collect(),
+                },
+            });
         }
     }
 }

@@ -40,12 +40,17 @@ impl Ledger {
 
     /// The tasks that count as there: launched or running, not out of reach, not asked to end.
     pub fn alive(&self) -> impl Iterator<Item = &TaskId> {
-        self.tasks.iter().filter(|(_, task)| task.is_alive()).map(|(id, _)| id)
+        self.tasks
+            .iter()
+            .filter(|(_, task)| task.is_alive())
+            .map(|(id, _)| id)
     }
 
     /// All tasks as reconciliation names them: each with its agent.
     pub fn named(&self) -> Vec<(TaskId, Option<AgentId>)> {
-        self.iter().map(|(id, task)| (id.clone(), task.agent.clone())).collect()
+        self.iter()
+            .map(|(id, task)| (id.clone(), task.agent.clone()))
+            .collect()
     }
 
     /// How many tasks count as there.

@@ -6,9 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use mezzo_coordination::{
-    Candidate, CommitError, Contender, JoinError, Leadership, Target, Txn,
-};
+use mezzo_coordination::{Candidate, CommitError, Contender, JoinError, Leadership, Target, Txn};
 use mezzo_model::Epoch;
 use tokio::sync::mpsc;
 
@@ -132,7 +130,11 @@ impl Reign {
             match leadership {
                 Leadership::Leading { term } => {
                     let store = FrameworkStore::new(term.store());
-                    return Ok(Self { contender, epoch: term.epoch, store });
+                    return Ok(Self {
+                        contender,
+                        epoch: term.epoch,
+                        store,
+                    });
                 }
                 Leadership::Refused { words } => return Err(RunError::Election(words)),
                 Leadership::Standby { .. } | Leadership::Suspended => {}

@@ -64,7 +64,9 @@ pub enum StartError {
     #[error("the framework's store: {0}")]
     Store(#[from] ReadError),
     /// The credential cannot be sent in a header.
-    #[error("the credential of {principal} cannot be sent: it holds characters that a header cannot")]
+    #[error(
+        "the credential of {principal} cannot be sent: it holds characters that a header cannot"
+    )]
     Credential {
         /// Whose.
         principal: String,
@@ -152,12 +154,19 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn new() -> Self {
-        Self { start: Instant::now() }
+        Self {
+            start: Instant::now(),
+        }
     }
 
     pub(crate) fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now::new(Millis::from(self.start.elapsed()), Wall(Millis::from(wall).0))
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Now::new(
+            Millis::from(self.start.elapsed()),
+            Wall(Millis::from(wall).0),
+        )
     }
 
     /// Waits until an instant of this clock, for ever if there is none.
@@ -278,10 +287,19 @@ impl<T: Transport> Shell<T> {
 
     fn carry_out(&mut self, output: DriverOutput) {
         match output {
-            DriverOutput::Subscribe { connection, address, call } => {
+            DriverOutput::Subscribe {
+                connection,
+                address,
+                call,
+            } => {
                 self.transport.subscribe(connection, address, *call);
             }
-            DriverOutput::Submit { connection, id, stream, call } => {
+            DriverOutput::Submit {
+                connection,
+                id,
+                stream,
+                call,
+            } => {
                 self.transport.submit(connection, id, stream, *call);
             }
             DriverOutput::Close { connection } => self.transport.close(connection),
@@ -320,5 +338,8 @@ fn leader(found: mezzo_coordination::Leader) -> Leader {
         id: Option<String>,
     }
     let info = serde_json::from_slice::<Info>(&found.info).ok();
-    Leader { address: found.address, id: info.and_then(|info| info.id).unwrap_or_default() }
+    Leader {
+        address: found.address,
+        id: info.and_then(|info| info.id).unwrap_or_default(),
+    }
 }

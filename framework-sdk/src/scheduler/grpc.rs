@@ -41,7 +41,9 @@ pub struct Credential {
 
 impl std::fmt::Debug for Credential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credential").field("principal", &self.principal).finish_non_exhaustive()
+        f.debug_struct("Credential")
+            .field("principal", &self.principal)
+            .finish_non_exhaustive()
     }
 }
 
@@ -83,7 +85,11 @@ impl GrpcTransport {
             }
             None => None,
         };
-        Ok(Self { authorization, inbox, connection: None })
+        Ok(Self {
+            authorization,
+            inbox,
+            connection: None,
+        })
     }
 }
 
@@ -99,7 +105,11 @@ impl Transport for GrpcTransport {
             inbox: self.inbox.clone(),
         };
         let task = tokio::spawn(worker.run(address, call, queue));
-        self.connection = Some(Connection { id: connection, submissions, task });
+        self.connection = Some(Connection {
+            id: connection,
+            submissions,
+            task,
+        });
     }
 
     fn submit(&mut self, connection: ConnectionId, id: CallId, stream: StreamId, call: Call) {
@@ -107,7 +117,9 @@ impl Transport for GrpcTransport {
             return;
         };
         // The core has one call under way at a time, so there is room. If the task has ended, its `Closed` is on the way.
-        let _ = current.submissions.try_send(Submission { id, stream, call });
+        let _ = current
+            .submissions
+            .try_send(Submission { id, stream, call });
     }
 
     fn close(&mut self, connection: ConnectionId) {
@@ -137,7 +149,11 @@ impl Worker {
             Ok((client, events)) => self.serve(client, events, queue).await,
             Err(reason) => reason,
         };
-        self.tell(DriverInput::Closed { connection: self.connection, reason }).await;
+        self.tell(DriverInput::Closed {
+            connection: self.connection,
+            reason,
+        })
+        .await;
     }
 
     /// False once the driver is gone.
@@ -148,7 +164,9 @@ impl Worker {
     fn request(&self, call: Call) -> Request<Call> {
         let mut request = Request::new(call);
         if let Some(authorization) = &self.authorization {
-            request.metadata_mut().insert("authorization", authorization.clone());
+            request
+                .metadata_mut()
+                .insert("authorization", authorization.clone());
         }
         request
     }
@@ -170,16 +188,22 @@ impl Worker {
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(WINDOW_BYTES * 2);
         let channel = endpoint.connect().await.map_err(|error| lost(&error))?;
-        let mut client =
-            SchedulerClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let answer = client.subscribe(self.request(call)).await.map_err(|status| refused(&status))?;
-        let stream = answer.metadata().get(STREAM_ID).and_then(|id| id.to_str().ok());
+        let mut client = SchedulerClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let answer = client
+            .subscribe(self.request(call))
+            .await
+            .map_err(|status| refused(&status))?;
+        let stream = answer
+            .metadata()
+            .get(STREAM_ID)
+            .and_then(|id| id.to_str().ok());
         let Some(Ok(stream)) = stream.map(StreamId::parse) else {
             let words = format!("the master's answer has no usable {STREAM_ID}");
             return Err(CloseReason::Lost(words));
         };
         let connection = self.connection;
-        self.tell(DriverInput::Accepted { connection, stream }).await;
+        self.tell(DriverInput::Accepted { connection, stream })
+            .await;
         Ok((client, answer.into_inner()))
     }
 
@@ -201,7 +225,10 @@ impl Worker {
             match event {
                 Ok(Some(event)) => {
                     let event = Box::new(event);
-                    let input = DriverInput::Event { connection: self.connection, event };
+                    let input = DriverInput::Event {
+                        connection: self.connection,
+                        event,
+                    };
                     // Calls go on while the driver is busy with earlier events.
                     let told = tokio::select! {
                         told = self.tell(input) => told,
@@ -231,12 +258,25 @@ impl Worker {
             let result = match stream.as_str().parse::<MetadataValue<Ascii>>() {
                 Ok(stream) => {
                     request.metadata_mut().insert(STREAM_ID, stream);
-                    client.submit(request).await.map(drop).map_err(|status| not_done(&status))
+                    client
+                        .submit(request)
+                        .await
+                        .map(drop)
+                        .map_err(|status| not_done(&status))
                 }
-                Err(_) => Err(CallError::NotSubscribed("the stream's id is no header".to_owned())),
+                Err(_) => Err(CallError::NotSubscribed(
+                    "the stream's id is no header".to_owned(),
+                )),
             };
             let connection = self.connection;
-            if !self.tell(DriverInput::CallDone { connection, call: id, result }).await {
+            if !self
+                .tell(DriverInput::CallDone {
+                    connection,
+                    call: id,
+                    result,
+                })
+                .await
+            {
                 return;
             }
         }
@@ -267,9 +307,9 @@ fn said(status: &Status) -> String {
 /// Why a subscription was refused.
 fn refused(status: &Status) -> CloseReason {
     match status.code() {
-        Code::FailedPrecondition => {
-            CloseReason::NotLeader { leader: grpc::leader(status).map(str::to_owned) }
-        }
+        Code::FailedPrecondition => CloseReason::NotLeader {
+            leader: grpc::leader(status).map(str::to_owned),
+        },
         Code::InvalidArgument => CloseReason::Unacceptable(said(status)),
         Code::Unauthenticated
         | Code::PermissionDenied
@@ -300,9 +340,9 @@ fn not_done(status: &Status) -> CallError {
         "All non-subscribe calls",
     ];
     match status.code() {
-        Code::FailedPrecondition => {
-            CallError::NotLeader { leader: grpc::leader(status).map(str::to_owned) }
-        }
+        Code::FailedPrecondition => CallError::NotLeader {
+            leader: grpc::leader(status).map(str::to_owned),
+        },
         Code::InvalidArgument | Code::PermissionDenied | Code::NotFound
             if unsubscribed.iter().any(|words| text.starts_with(words)) =>
         {

@@ -18,7 +18,10 @@ const RESEND_MAX: u64 = 600_000;
 pub(super) enum Order {
     Run(Box<v1::TaskInfo>),
     Kill(TaskId),
-    Ack { task: TaskId, uuid: [u8; 16] },
+    Ack {
+        task: TaskId,
+        uuid: [u8; 16],
+    },
     /// The framework subscribed anew: send what is unacknowledged.
     Resend,
 }
@@ -78,7 +81,10 @@ impl Machine {
     /// Tasks whose payload is there at this moment.
     pub(super) fn running(&self) -> impl Iterator<Item = &TaskId> {
         let there = |task: &AgentTask| !task.state.is_terminal();
-        self.tasks.iter().filter(move |(_, task)| there(task)).map(|(id, _)| id)
+        self.tasks
+            .iter()
+            .filter(move |(_, task)| there(task))
+            .map(|(id, _)| id)
     }
 
     /// Updates that nobody acknowledged.
@@ -112,7 +118,9 @@ impl Machine {
     pub(super) fn take(&mut self, now: u64, order: Order, out: &mut Vec<v1::TaskStatus>) -> bool {
         match order {
             Order::Run(info) => {
-                let Ok(id) = TaskId::from_wire(&info.task_id) else { return false };
+                let Ok(id) = TaskId::from_wire(&info.task_id) else {
+                    return false;
+                };
                 if self.tasks.contains_key(&id) {
                     return false;
                 }
@@ -132,7 +140,9 @@ impl Machine {
             Order::Kill(id) => match self.tasks.get_mut(&id) {
                 Some(task) if !task.state.is_terminal() => {
                     let at = now + self.rng.between(1, 400);
-                    let sooner = task.due.is_none_or(|(due, state)| state != TaskState::Killed || at < due);
+                    let sooner = task
+                        .due
+                        .is_none_or(|(due, state)| state != TaskState::Killed || at < due);
                     if sooner {
                         task.due = Some((at, TaskState::Killed));
                     }
@@ -140,11 +150,16 @@ impl Machine {
                 Some(_) => {}
                 None => {
                     let status = self.status(now, &id, TaskState::Dropped);
-                    out.push(v1::TaskStatus { uuid: None, ..status });
+                    out.push(v1::TaskStatus {
+                        uuid: None,
+                        ..status
+                    });
                 }
             },
             Order::Ack { task: id, uuid } => {
-                let Some(task) = self.tasks.get_mut(&id) else { return false };
+                let Some(task) = self.tasks.get_mut(&id) else {
+                    return false;
+                };
                 let matches = task
                     .updates
                     .front()
@@ -173,7 +188,9 @@ impl Machine {
     }
 
     fn send_head(&mut self, now: u64, id: &TaskId, out: &mut Vec<v1::TaskStatus>) {
-        let Some(task) = self.tasks.get_mut(id) else { return };
+        let Some(task) = self.tasks.get_mut(id) else {
+            return;
+        };
         if let Some(head) = task.updates.front() {
             out.push(head.clone());
             task.resend_at = now + task.pause;
@@ -186,7 +203,9 @@ impl Machine {
             .tasks
             .iter()
             .filter_map(|(id, task)| {
-                task.due.filter(|(at, _)| *at <= now).map(|(_, state)| (id.clone(), state))
+                task.due
+                    .filter(|(at, _)| *at <= now)
+                    .map(|(_, state)| (id.clone(), state))
             })
             .collect();
         for (id, state) in due {
@@ -207,7 +226,12 @@ impl Machine {
     }
 
     /// Ends running payloads, each with the given chance (one in so many).
-    pub(super) fn fail_tasks(&mut self, now: u64, one_in: u64, out: &mut Vec<v1::TaskStatus>) -> usize {
+    pub(super) fn fail_tasks(
+        &mut self,
+        now: u64,
+        one_in: u64,
+        out: &mut Vec<v1::TaskStatus>,
+    ) -> usize {
         let there: Vec<TaskId> = self.running().cloned().collect();
         let mut failed = 0;
         for id in there {
@@ -245,7 +269,9 @@ impl Machine {
     /// A task comes into a state; its update goes out if none is under way.
     fn enter(&mut self, now: u64, id: &TaskId, state: TaskState, out: &mut Vec<v1::TaskStatus>) {
         let status = self.status(now, id, state);
-        let Some(task) = self.tasks.get_mut(id) else { return };
+        let Some(task) = self.tasks.get_mut(id) else {
+            return;
+        };
         if task.state.is_terminal() {
             return;
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::world::{Ambush, Down, Happening, Up, World};
+use super::world::{Down, Happening, Up, World};
 use crate::framework::Scheduler;
 
 /// A kind of fault.
@@ -66,6 +66,18 @@ impl Fault {
         Self::FailTasks,
     ];
 
+    /// Whether the fault waits for a moment of its own once its time has come.
+    fn waits(self) -> bool {
+        matches!(
+            self,
+            Self::KillFrameworkAfterCommit
+                | Self::KillFrameworkAfterAccept
+                | Self::KillFrameworkBeforeUpdate
+                | Self::KillMasterAfterAccept
+                | Self::DropLaunch
+        )
+    }
+
     /// The fault in words.
     pub fn name(self) -> &'static str {
         match self {
@@ -112,12 +124,15 @@ pub struct Profile {
 }
 
 impl Default for Profile {
-    /// Two minutes with thirty faults of every kind on four machines.
+    /// Two minutes with forty faults on four machines; tasks fail four times as often as anything else happens, so that
+    /// there is always something to launch.
     fn default() -> Self {
+        let mut kinds = Fault::ALL.to_vec();
+        kinds.extend([Fault::FailTasks; 3]);
         Self {
             turbulence_ms: 120_000,
-            faults: 30,
-            kinds: Fault::ALL.to_vec(),
+            faults: 40,
+            kinds,
             machines: 4,
             settle_within_ms: 900_000,
         }
@@ -136,21 +151,30 @@ impl Profile {
         ];
         // One fault in four is no kill.
         let faults = kills.saturating_mul(2).saturating_mul(4).div_ceil(3);
-        Self { faults, kinds, ..Self::default() }
+        Self {
+            faults,
+            kinds,
+            ..Self::default()
+        }
     }
 }
 
 impl<S: Scheduler> World<'_, S> {
-    /// A fault comes.
+    /// A fault comes, or lies in wait for its moment.
     pub(super) fn fault(&mut self, kind: Fault) {
+        if kind.waits() {
+            self.ambushes.insert(kind);
+            return;
+        }
         *self.fired.entry(kind).or_insert(0) += 1;
         self.trace.line(self.now, format_args!("FAULT {kind}"));
         match kind {
+            Fault::KillFrameworkAfterCommit
+            | Fault::KillFrameworkAfterAccept
+            | Fault::KillFrameworkBeforeUpdate
+            | Fault::KillMasterAfterAccept
+            | Fault::DropLaunch => {}
             Fault::KillFramework => self.kill_framework(),
-            Fault::KillFrameworkAfterCommit => self.ambush = Some(Ambush::Commit),
-            Fault::KillFrameworkAfterAccept => self.ambush = Some(Ambush::Accept),
-            Fault::KillFrameworkBeforeUpdate => self.ambush = Some(Ambush::Update),
-            Fault::KillMasterAfterAccept => self.ambush = Some(Ambush::MasterAccept),
             Fault::KillMaster => self.kill_master(),
             Fault::CutFramework => self.cut_framework(),
             Fault::SilenceFramework => {
@@ -161,7 +185,6 @@ impl<S: Scheduler> World<'_, S> {
             Fault::CutAgent | Fault::PartitionAgent | Fault::RebootAgent | Fault::LoseAgent => {
                 self.agent_fault(kind);
             }
-            Fault::DropLaunch => self.drop_launch = true,
             Fault::RepeatUpdates => {
                 for machine in self.machine_numbers() {
                     self.with_machine(machine, |machine, now, out| {
@@ -195,24 +218,30 @@ impl<S: Scheduler> World<'_, S> {
             .filter(|machine| machine.up && !machine.partitioned)
             .map(|machine| machine.number)
             .collect();
-        let Some(number) = self.rng.pick(&there).copied() else { return };
+        let Some(number) = self.rng.pick(&there).copied() else {
+            return;
+        };
         let back = match kind {
             Fault::RebootAgent => self.rng.between(1_000, 20_000),
             // Sometimes shorter and sometimes longer than it takes to be believed unreachable.
             _ => self.rng.between(5_000, 70_000),
         };
         let now = self.now;
-        let Some(machine) = self.machines.get_mut(&number) else { return };
+        let Some(machine) = self.machines.get_mut(&number) else {
+            return;
+        };
         let link = machine.link;
         match kind {
             Fault::PartitionAgent => {
                 machine.partitioned = true;
-                self.queue.plan(now + back, Happening::Reachable { machine: number });
+                self.queue
+                    .plan(now + back, Happening::Reachable { machine: number });
             }
             Fault::RebootAgent => {
                 machine.reboot(now);
                 machine.up = false;
-                self.queue.plan(now + back, Happening::MachineUp { machine: number });
+                self.queue
+                    .plan(now + back, Happening::MachineUp { machine: number });
             }
             Fault::LoseAgent => {
                 machine.lose();
@@ -221,15 +250,22 @@ impl<S: Scheduler> World<'_, S> {
             _ => {}
         }
         if let Some(link) = link {
-            let (soonest, latest) =
-                if kind == Fault::PartitionAgent { (3_000, 10_000) } else { (1, 100) };
+            let (soonest, latest) = if kind == Fault::PartitionAgent {
+                (3_000, 10_000)
+            } else {
+                (1, 100)
+            };
             self.break_link(link, soonest, latest);
         }
     }
 
     fn cut_framework(&mut self) {
-        let open: Vec<u64> =
-            self.channels.iter().filter(|(_, one)| one.below).map(|(channel, _)| *channel).collect();
+        let open: Vec<u64> = self
+            .channels
+            .iter()
+            .filter(|(_, one)| one.below)
+            .map(|(channel, _)| *channel)
+            .collect();
         for channel in open {
             self.send_up(channel, Up::Hangup);
             if let Some(wire) = self.channels.get_mut(&channel) {
@@ -242,8 +278,11 @@ impl<S: Scheduler> World<'_, S> {
 
     /// The process is gone, and what it knew with it.
     pub(super) fn kill_framework(&mut self) {
-        let Some(process) = self.process.take() else { return };
-        self.trace.line(self.now, format_args!("the framework is killed"));
+        let Some(process) = self.process.take() else {
+            return;
+        };
+        self.trace
+            .line(self.now, format_args!("the framework is killed"));
         let dead = process.incarnation;
         self.close_channels(|one| one.process == dead);
         let at = self.now + self.rng.between(50, 3_000);
@@ -252,10 +291,19 @@ impl<S: Scheduler> World<'_, S> {
 
     /// The leading master is gone; what it did not send never goes.
     pub(super) fn kill_master(&mut self) {
-        let Some(master) = self.master.take() else { return };
-        self.trace.line(self.now, format_args!("the master of reign {} is killed", master.reign));
-        let open: Vec<u64> =
-            self.channels.iter().filter(|(_, one)| one.below).map(|(channel, _)| *channel).collect();
+        let Some(master) = self.master.take() else {
+            return;
+        };
+        self.trace.line(
+            self.now,
+            format_args!("the master of reign {} is killed", master.reign),
+        );
+        let open: Vec<u64> = self
+            .channels
+            .iter()
+            .filter(|(_, one)| one.below)
+            .map(|(channel, _)| *channel)
+            .collect();
         for channel in open {
             if let Some(wire) = self.channels.get_mut(&channel) {
                 wire.above = false;
@@ -277,8 +325,7 @@ impl<S: Scheduler> World<'_, S> {
     pub(super) fn heal(&mut self) {
         self.trace.line(self.now, format_args!("HEALED"));
         self.healed_at = Some(self.now);
-        self.ambush = None;
-        self.drop_launch = false;
+        self.ambushes.clear();
         self.store.away_until = 0;
         for machine in self.machines.values_mut() {
             machine.partitioned = false;

@@ -66,10 +66,18 @@ struct TaskView {
 /// What a master does, for the world to carry out.
 #[derive(Debug)]
 pub(super) enum Effect {
-    Tell { channel: u64, event: Box<Event> },
+    Tell {
+        channel: u64,
+        event: Box<Event>,
+    },
     /// The stream ends from the master's side.
-    Hang { channel: u64 },
-    Order { machine: u32, order: Order },
+    Hang {
+        channel: u64,
+    },
+    Order {
+        machine: u32,
+        order: Order,
+    },
 }
 
 /// The leading master.
@@ -87,7 +95,10 @@ pub(super) struct Master {
 }
 
 fn event(kind: event::Type) -> Event {
-    Event { r#type: Some(kind as i32), ..Default::default() }
+    Event {
+        r#type: Some(kind as i32),
+        ..Default::default()
+    }
 }
 
 impl Master {
@@ -108,24 +119,45 @@ impl Master {
     fn tell(&mut self, event: Event) {
         if let Some(framework) = self.framework.as_ref().filter(|one| one.connected) {
             let channel = framework.channel;
-            self.effects.push(Effect::Tell { channel, event: Box::new(event) });
+            self.effects.push(Effect::Tell {
+                channel,
+                event: Box::new(event),
+            });
         }
     }
 
     fn order(&mut self, agent: &AgentId, order: Order) {
         if let Some(view) = self.agents.get(agent).filter(|view| view.connected) {
-            self.effects.push(Effect::Order { machine: view.machine, order });
+            self.effects.push(Effect::Order {
+                machine: view.machine,
+                order,
+            });
         }
     }
 
     /// SUBSCRIBE on a new channel: the newest wins.
-    pub(super) fn subscribe(&mut self, now: u64, channel: u64, call: &Call, registry: &mut Registry) {
-        let Some(subscribe) = &call.subscribe else { return };
+    pub(super) fn subscribe(
+        &mut self,
+        now: u64,
+        channel: u64,
+        call: &Call,
+        registry: &mut Registry,
+    ) {
+        let Some(subscribe) = &call.subscribe else {
+            return;
+        };
         if let Some(old) = self.framework.take().filter(|old| old.connected) {
             let mut error = event(event::Type::Error);
-            error.error = Some(event::Error { message: "Framework failed over".to_owned() });
-            self.effects.push(Effect::Tell { channel: old.channel, event: Box::new(error) });
-            self.effects.push(Effect::Hang { channel: old.channel });
+            error.error = Some(event::Error {
+                message: "Framework failed over".to_owned(),
+            });
+            self.effects.push(Effect::Tell {
+                channel: old.channel,
+                event: Box::new(error),
+            });
+            self.effects.push(Effect::Hang {
+                channel: old.channel,
+            });
         }
         self.offers.clear();
         let info = &subscribe.framework_info;
@@ -149,7 +181,9 @@ impl Master {
         }
         let mut subscribed = event(event::Type::Subscribed);
         subscribed.subscribed = Some(event::Subscribed {
-            framework_id: v1::FrameworkId { value: self.framework_id.clone() },
+            framework_id: v1::FrameworkId {
+                value: self.framework_id.clone(),
+            },
             heartbeat_interval_seconds: Some(HEARTBEAT as f64 / 1000.0),
             master_info: None,
         });
@@ -174,7 +208,9 @@ impl Master {
 
     /// Whether calls on this channel are of the present subscription.
     pub(super) fn knows(&self, channel: u64) -> bool {
-        self.framework.as_ref().is_some_and(|one| one.connected && one.channel == channel)
+        self.framework
+            .as_ref()
+            .is_some_and(|one| one.connected && one.channel == channel)
     }
 
     /// Any call but SUBSCRIBE.
@@ -229,11 +265,15 @@ impl Master {
         used: Option<&Resources>,
         filters: Option<&v1::Filters>,
     ) {
-        let Some((agent, mut resources)) = self.offers.remove(id.value.as_str()) else { return };
+        let Some((agent, mut resources)) = self.offers.remove(id.value.as_str()) else {
+            return;
+        };
         if let Some(used) = used {
             resources.remove(used);
         }
-        let seconds = filters.and_then(|filters| filters.refuse_seconds).unwrap_or(DEFAULT_REFUSE);
+        let seconds = filters
+            .and_then(|filters| filters.refuse_seconds)
+            .unwrap_or(DEFAULT_REFUSE);
         if seconds > 0.0
             && !resources.is_empty()
             && let Some(view) = self.agents.get_mut(&agent)
@@ -250,11 +290,16 @@ impl Master {
             .filter_map(|operation| operation.launch)
             .flat_map(|launch| launch.task_infos)
             .collect();
-        let found: Vec<_> =
-            accept.offer_ids.iter().map(|id| self.offers.get(id.value.as_str()).cloned()).collect();
+        let found: Vec<_> = accept
+            .offer_ids
+            .iter()
+            .map(|id| self.offers.get(id.value.as_str()).cloned())
+            .collect();
         let agent = found.first().cloned().flatten().map(|(agent, _)| agent);
         let valid = agent.is_some()
-            && found.iter().all(|one| one.as_ref().map(|(agent, _)| agent) == agent.as_ref());
+            && found
+                .iter()
+                .all(|one| one.as_ref().map(|(agent, _)| agent) == agent.as_ref());
         let Some(agent) = agent.filter(|_| valid) else {
             for id in &accept.offer_ids {
                 self.offers.remove(id.value.as_str());
@@ -287,12 +332,17 @@ impl Master {
         used: &mut Resources,
     ) {
         let resources = Resources::try_from_wire(&task.resources).ok();
-        let Ok(id) = TaskId::from_wire(&task.task_id) else { return };
+        let Ok(id) = TaskId::from_wire(&task.task_id) else {
+            return;
+        };
         let refusal = if self.tasks.contains_key(&id) {
             Some("Task has duplicate ID")
         } else if resources.as_ref().is_none_or(Resources::is_empty) {
             Some("Task uses no resources")
-        } else if !resources.as_ref().is_some_and(|resources| left.try_remove(resources)) {
+        } else if !resources
+            .as_ref()
+            .is_some_and(|resources| left.try_remove(resources))
+        {
             Some("more than available")
         } else {
             None
@@ -309,8 +359,12 @@ impl Master {
             self.dropped(now, &task, Reason::AgentDisconnected);
             return;
         }
-        let view =
-            TaskView { agent: agent.clone(), resources, state: TaskState::Staging, killed: false };
+        let view = TaskView {
+            agent: agent.clone(),
+            resources,
+            state: TaskState::Staging,
+            killed: false,
+        };
         self.tasks.insert(id, view);
         self.order(agent, Order::Run(Box::new(task)));
     }
@@ -325,7 +379,10 @@ impl Master {
 
     /// A state as the framework understands it.
     fn as_told(&self, state: TaskState) -> TaskState {
-        let aware = self.framework.as_ref().is_some_and(|one| one.partition_aware);
+        let aware = self
+            .framework
+            .as_ref()
+            .is_some_and(|one| one.partition_aware);
         match state {
             TaskState::Unreachable
             | TaskState::Dropped
@@ -365,12 +422,15 @@ impl Master {
     }
 
     fn acknowledge(&mut self, ack: &call::Acknowledge) {
-        let (Ok(task), Ok(agent)) =
-            (TaskId::from_wire(&ack.task_id), AgentId::from_wire(&ack.agent_id))
-        else {
+        let (Ok(task), Ok(agent)) = (
+            TaskId::from_wire(&ack.task_id),
+            AgentId::from_wire(&ack.agent_id),
+        ) else {
             return;
         };
-        let Ok(uuid) = <[u8; 16]>::try_from(ack.uuid.as_ref()) else { return };
+        let Ok(uuid) = <[u8; 16]>::try_from(ack.uuid.as_ref()) else {
+            return;
+        };
         self.order(&agent, Order::Ack { task, uuid });
     }
 
@@ -384,15 +444,26 @@ impl Master {
             return;
         }
         for task in asked {
-            let Ok(id) = TaskId::from_wire(&task.task_id) else { continue };
+            let Ok(id) = TaskId::from_wire(&task.task_id) else {
+                continue;
+            };
             if self.tasks.contains_key(&id) {
                 self.tell_state(now, &id);
                 continue;
             }
-            let agent = task.agent_id.as_ref().and_then(|agent| AgentId::from_wire(agent).ok());
+            let agent = task
+                .agent_id
+                .as_ref()
+                .and_then(|agent| AgentId::from_wire(agent).ok());
             if let Some(state) = self.judge_unknown(agent.as_ref(), registry) {
                 let state = self.as_told(state);
-                self.update(made(now, &id, agent.as_ref(), state, Reason::Reconciliation));
+                self.update(made(
+                    now,
+                    &id,
+                    agent.as_ref(),
+                    state,
+                    Reason::Reconciliation,
+                ));
             }
         }
     }
@@ -416,7 +487,9 @@ impl Master {
     }
 
     fn tell_state(&mut self, now: u64, id: &TaskId) {
-        let Some(task) = self.tasks.get(id) else { return };
+        let Some(task) = self.tasks.get(id) else {
+            return;
+        };
         let (state, agent) = (self.as_told(task.state), task.agent.clone());
         self.update(made(now, id, Some(&agent), state, Reason::Reconciliation));
     }
@@ -451,22 +524,51 @@ impl Master {
             .collect();
         for id in lost {
             // It was on its way when the link broke.
-            let ended = self.tasks.remove(&id).is_some_and(|task| task.state.is_terminal());
+            let ended = self
+                .tasks
+                .remove(&id)
+                .is_some_and(|task| task.state.is_terminal());
             if !ended {
                 let state = self.as_told(TaskState::Dropped);
-                self.update(made(now, &id, Some(agent), state, Reason::AgentReregistered));
+                self.update(made(
+                    now,
+                    &id,
+                    Some(agent),
+                    state,
+                    Reason::AgentReregistered,
+                ));
             }
         }
-        for Known { task, state, resources } in known {
+        for Known {
+            task,
+            state,
+            resources,
+        } in known
+        {
             let killed = self.tasks.get(&task).is_some_and(|task| task.killed);
-            let resources = if state.is_terminal() { Resources::new() } else { resources };
-            let view = TaskView { agent: agent.clone(), resources, state, killed };
+            let resources = if state.is_terminal() {
+                Resources::new()
+            } else {
+                resources
+            };
+            let view = TaskView {
+                agent: agent.clone(),
+                resources,
+                state,
+                killed,
+            };
             self.tasks.insert(task.clone(), view);
             if killed && !state.is_terminal() {
                 self.order(agent, Order::Kill(task.clone()));
             }
             if was_unreachable {
-                self.update(made(now, &task, Some(agent), state, Reason::AgentReregistered));
+                self.update(made(
+                    now,
+                    &task,
+                    Some(agent),
+                    state,
+                    Reason::AgentReregistered,
+                ));
             }
         }
         self.order(agent, Order::Resend);
@@ -474,7 +576,10 @@ impl Master {
 
     /// The link to an agent broke.
     pub(super) fn agent_away(&mut self, now: u64, machine: u32) {
-        let found = self.agents.iter_mut().find(|(_, view)| view.machine == machine);
+        let found = self
+            .agents
+            .iter_mut()
+            .find(|(_, view)| view.machine == machine);
         if let Some((agent, view)) = found.filter(|(_, view)| view.connected) {
             view.connected = false;
             view.lost_at = now;
@@ -484,12 +589,18 @@ impl Master {
     }
 
     fn rescind(&mut self, which: impl Fn(&(AgentId, Resources)) -> bool) {
-        let ids: Vec<OfferId> =
-            self.offers.iter().filter(|(_, offer)| which(offer)).map(|(id, _)| id.clone()).collect();
+        let ids: Vec<OfferId> = self
+            .offers
+            .iter()
+            .filter(|(_, offer)| which(offer))
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in ids {
             self.offers.remove(&id);
             let mut rescind = event(event::Type::Rescind);
-            rescind.rescind = Some(event::Rescind { offer_id: id.to_wire() });
+            rescind.rescind = Some(event::Rescind {
+                offer_id: id.to_wire(),
+            });
             self.tell(rescind);
         }
     }
@@ -540,7 +651,9 @@ impl Master {
             .map(|(id, _)| id.clone())
             .collect();
         for agent in gone {
-            registry.agents.insert(agent.clone(), Admission::Unreachable { since: now });
+            registry
+                .agents
+                .insert(agent.clone(), Admission::Unreachable { since: now });
             self.agents.remove(&agent);
             let theirs: Vec<TaskId> = self
                 .tasks
@@ -572,7 +685,10 @@ impl Master {
         for view in self.agents.values_mut() {
             view.filter.take_if(|(_, until)| *until <= now);
         }
-        let wanted = self.framework.as_ref().is_some_and(|one| one.connected && !one.suppressed);
+        let wanted = self
+            .framework
+            .as_ref()
+            .is_some_and(|one| one.connected && !one.suppressed);
         if !wanted {
             return;
         }
@@ -580,7 +696,8 @@ impl Master {
         let mut held = Vec::new();
         for (agent, view) in self.agents.iter().filter(|(_, view)| view.connected) {
             let available = self.available(agent, view);
-            let enough = available.scalar("cpus") >= Milli(10) || available.scalar("mem") >= Milli(32_000);
+            let enough =
+                available.scalar("cpus") >= Milli(10) || available.scalar("mem") >= Milli(32_000);
             let refused = view
                 .filter
                 .as_ref()
@@ -590,7 +707,9 @@ impl Master {
                 let id = format!("r{}-O{}", self.reign, self.next_offer);
                 offers.push(v1::Offer {
                     id: v1::OfferId { value: id.clone() },
-                    framework_id: v1::FrameworkId { value: self.framework_id.clone() },
+                    framework_id: v1::FrameworkId {
+                        value: self.framework_id.clone(),
+                    },
                     agent_id: agent.to_wire(),
                     hostname: view.hostname.clone(),
                     resources: available.to_wire(),
@@ -610,9 +729,15 @@ impl Master {
     }
 
     pub(super) fn next_deadline(&self, registry: &Registry) -> Option<u64> {
-        let heartbeat =
-            self.framework.as_ref().filter(|one| one.connected).map(|one| one.heartbeat_at);
-        let filters = self.agents.values().filter_map(|view| view.filter.as_ref().map(|(_, at)| *at));
+        let heartbeat = self
+            .framework
+            .as_ref()
+            .filter(|one| one.connected)
+            .map(|one| one.heartbeat_at);
+        let filters = self
+            .agents
+            .values()
+            .filter_map(|view| view.filter.as_ref().map(|(_, at)| *at));
         let away = self
             .agents
             .values()
@@ -622,7 +747,12 @@ impl Master {
             *admission == Admission::Registered && !self.agents.contains_key(id)
         });
         let recovered = waited_for.then_some(self.born + REREGISTER_WITHIN);
-        heartbeat.into_iter().chain(filters).chain(away).chain(recovered).min()
+        heartbeat
+            .into_iter()
+            .chain(filters)
+            .chain(away)
+            .chain(recovered)
+            .min()
     }
 
     /// The model's own books: nothing on an agent is given twice.

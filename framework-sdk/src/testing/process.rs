@@ -37,7 +37,13 @@ pub(super) fn at(now_ms: u64) -> Now {
 }
 
 impl<S: Scheduler> Process<S> {
-    pub(super) fn new(incarnation: u64, config: DriverConfig, kept: Kept, scheduler: S, seed: u64) -> Self {
+    pub(super) fn new(
+        incarnation: u64,
+        config: DriverConfig,
+        kept: Kept,
+        scheduler: S,
+        seed: u64,
+    ) -> Self {
         Self {
             incarnation,
             driver: DriverCore::new(config, kept.framework_id.clone(), seed),
@@ -48,7 +54,11 @@ impl<S: Scheduler> Process<S> {
 
     pub(super) fn next_deadline(&self) -> Option<u64> {
         let driver = self.driver.next_deadline();
-        driver.into_iter().chain(self.framework.next_deadline()).min().map(|at| at.0)
+        driver
+            .into_iter()
+            .chain(self.framework.next_deadline())
+            .min()
+            .map(|at| at.0)
     }
 
     pub(super) fn wake(&mut self, now: u64, acts: &mut Vec<Act>) {
@@ -91,8 +101,14 @@ pub(super) enum StoreWork {
 /// Its answer.
 #[derive(Debug)]
 pub(super) enum StoreAnswer {
-    IdSaved { id: FrameworkId, result: Result<(), SaveError> },
-    Committed { id: u64, result: Result<(), CommitError> },
+    IdSaved {
+        id: FrameworkId,
+        result: Result<(), SaveError>,
+    },
+    Committed {
+        id: u64,
+        result: Result<(), CommitError>,
+    },
 }
 
 /// The store, which may be away: then half of what is asked happens, and nobody learns which half.
@@ -127,7 +143,10 @@ impl SimStore {
                 let result = store::saved(&id, answer, existing);
                 StoreAnswer::IdSaved { id, result }
             }
-            StoreWork::Commit { id, txn } => StoreAnswer::Committed { id, result: apply(txn) },
+            StoreWork::Commit { id, txn } => StoreAnswer::Committed {
+                id,
+                result: apply(txn),
+            },
         }
     }
 }
@@ -140,7 +159,9 @@ pub(super) struct Queue<T> {
 
 impl<T> Queue<T> {
     pub(super) fn new() -> Self {
-        Self { planned: std::collections::BTreeMap::new() }
+        Self {
+            planned: std::collections::BTreeMap::new(),
+        }
     }
 
     pub(super) fn plan(&mut self, at: u64, happening: T) {

@@ -15,7 +15,11 @@ pub(super) struct Trace {
 
 impl Trace {
     pub(super) fn new() -> Self {
-        Self { hash: 0xcbf2_9ce4_8422_2325, lines: 0, tail: VecDeque::new() }
+        Self {
+            hash: 0xcbf2_9ce4_8422_2325,
+            lines: 0,
+            tail: VecDeque::new(),
+        }
     }
 
     pub(super) fn line(&mut self, now_ms: u64, text: fmt::Arguments<'_>) {

@@ -25,7 +25,10 @@ use crate::scheduler::{DriverConfig, SchedulerEvent};
 pub(super) enum Down {
     Accepted,
     Event(Box<Event>),
-    CallDone { call: CallId, result: Result<(), CallError> },
+    CallDone {
+        call: CallId,
+        result: Result<(), CallError>,
+    },
     Closed,
 }
 
@@ -56,21 +59,56 @@ pub(super) enum Sleeper {
 #[derive(Debug)]
 pub(super) enum Happening {
     Start,
-    Wake { sleeper: Sleeper },
-    Deliver { process: u64, event: SchedulerEvent },
-    News { process: u64 },
-    Down { channel: u64, message: Down },
-    Up { channel: u64, message: Up },
-    Store { process: u64, work: StoreWork },
-    Stored { process: u64, answer: StoreAnswer },
+    Wake {
+        sleeper: Sleeper,
+    },
+    Deliver {
+        process: u64,
+        event: SchedulerEvent,
+    },
+    News {
+        process: u64,
+    },
+    Down {
+        channel: u64,
+        message: Down,
+    },
+    Up {
+        channel: u64,
+        message: Up,
+    },
+    Store {
+        process: u64,
+        work: StoreWork,
+    },
+    Stored {
+        process: u64,
+        answer: StoreAnswer,
+    },
     Elect,
-    Dial { machine: u32 },
-    MachineUp { machine: u32 },
-    Report { link: u64, report: Report },
-    Order { link: u64, order: Order },
+    Dial {
+        machine: u32,
+    },
+    MachineUp {
+        machine: u32,
+    },
+    Report {
+        link: u64,
+        report: Report,
+    },
+    Order {
+        link: u64,
+        order: Order,
+    },
     /// Both ends learn that a link is no more.
-    LinkGone { link: u64, machine: u32, reign: u64 },
-    Reachable { machine: u32 },
+    LinkGone {
+        link: u64,
+        machine: u32,
+        reign: u64,
+    },
+    Reachable {
+        machine: u32,
+    },
     Fault(Fault),
     Heal,
 }
@@ -100,15 +138,6 @@ pub(super) struct Link {
     last_down: u64,
 }
 
-/// Where the framework is to be killed when it next comes there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ambush {
-    Commit,
-    Accept,
-    Update,
-    MasterAccept,
-}
-
 pub(super) struct World<'a, S> {
     pub(super) now: u64,
     pub(super) queue: Queue<Happening>,
@@ -126,8 +155,8 @@ pub(super) struct World<'a, S> {
     pub(super) channels: BTreeMap<u64, Channel>,
     pub(super) links: BTreeMap<u64, Link>,
     pub(super) connections: u64,
-    pub(super) ambush: Option<Ambush>,
-    pub(super) drop_launch: bool,
+    /// Faults that wait for their moment.
+    pub(super) ambushes: BTreeSet<Fault>,
     pub(super) healed_at: Option<u64>,
     pub(super) fired: BTreeMap<Fault, u64>,
     pub(super) starts: BTreeMap<TaskId, u32>,
@@ -146,7 +175,12 @@ pub(super) struct Service {
 }
 
 impl<'a, S: Scheduler> World<'a, S> {
-    pub(super) fn new(seed: u64, profile: &Profile, config: DriverConfig, make: &'a dyn Fn() -> S) -> Self {
+    pub(super) fn new(
+        seed: u64,
+        profile: &Profile,
+        config: DriverConfig,
+        make: &'a dyn Fn() -> S,
+    ) -> Self {
         let rng = Rng::new(seed).split("world");
         let mut world = Self {
             now: 1_000,
@@ -164,8 +198,7 @@ impl<'a, S: Scheduler> World<'a, S> {
             channels: BTreeMap::new(),
             links: BTreeMap::new(),
             connections: 0,
-            ambush: None,
-            drop_launch: false,
+            ambushes: BTreeSet::new(),
             healed_at: None,
             fired: BTreeMap::new(),
             starts: BTreeMap::new(),
@@ -186,7 +219,9 @@ impl<'a, S: Scheduler> World<'a, S> {
                 world.queue.plan(at, Happening::Fault(*kind));
             }
         }
-        world.queue.plan(3_000 + profile.turbulence_ms, Happening::Heal);
+        world
+            .queue
+            .plan(3_000 + profile.turbulence_ms, Happening::Heal);
         world
     }
 
@@ -200,6 +235,16 @@ impl<'a, S: Scheduler> World<'a, S> {
         self.queue.plan(at, Happening::Dial { machine: number });
     }
 
+    /// Whether a fault waited for this moment; it comes now.
+    fn springs(&mut self, kind: Fault) -> bool {
+        let springs = self.ambushes.remove(&kind);
+        if springs {
+            *self.fired.entry(kind).or_insert(0) += 1;
+            self.trace.line(self.now, format_args!("FAULT {kind}"));
+        }
+        springs
+    }
+
     pub(super) fn violate(&mut self, what: String) {
         if self.wrong.is_none() {
             self.wrong = Some(what);
@@ -207,43 +252,62 @@ impl<'a, S: Scheduler> World<'a, S> {
     }
 
     fn latency(&mut self) -> u64 {
-        if self.rng.chance(100) { self.rng.between(50, 400) } else { self.rng.between(1, 12) }
+        if self.rng.chance(100) {
+            self.rng.between(50, 400)
+        } else {
+            self.rng.between(1, 12)
+        }
     }
 
     pub(super) fn send_down(&mut self, channel: u64, message: Down) {
         let at = self.now + self.latency();
-        let Some(wire) = self.channels.get_mut(&channel) else { return };
+        let Some(wire) = self.channels.get_mut(&channel) else {
+            return;
+        };
         wire.last_down = wire.last_down.max(at);
-        self.queue.plan(wire.last_down, Happening::Down { channel, message });
+        self.queue
+            .plan(wire.last_down, Happening::Down { channel, message });
     }
 
     pub(super) fn send_up(&mut self, channel: u64, message: Up) {
         let at = self.now + self.latency();
-        let Some(wire) = self.channels.get_mut(&channel) else { return };
+        let Some(wire) = self.channels.get_mut(&channel) else {
+            return;
+        };
         wire.last_up = wire.last_up.max(at);
-        self.queue.plan(wire.last_up, Happening::Up { channel, message });
+        self.queue
+            .plan(wire.last_up, Happening::Up { channel, message });
     }
 
     fn send_report(&mut self, machine: u32, report: Report) {
         let at = self.now + self.latency();
-        let Some(link) = self.machines.get(&machine).and_then(|machine| machine.link) else { return };
+        let Some(link) = self.machines.get(&machine).and_then(|machine| machine.link) else {
+            return;
+        };
         if let Some(wire) = self.links.get_mut(&link).filter(|wire| wire.alive) {
             wire.last_up = wire.last_up.max(at);
-            self.queue.plan(wire.last_up, Happening::Report { link, report });
+            self.queue
+                .plan(wire.last_up, Happening::Report { link, report });
         }
     }
 
     fn send_order(&mut self, machine: u32, order: Order) {
         let at = self.now + self.latency();
-        let Some(link) = self.machines.get(&machine).and_then(|machine| machine.link) else { return };
+        let Some(link) = self.machines.get(&machine).and_then(|machine| machine.link) else {
+            return;
+        };
         let reign = self.reigns;
         let usable = |wire: &&mut Link| wire.alive && wire.reign == reign;
-        let Some(wire) = self.links.get_mut(&link).filter(usable) else { return };
+        let Some(wire) = self.links.get_mut(&link).filter(usable) else {
+            return;
+        };
         wire.last_down = wire.last_down.max(at);
         let at = wire.last_down;
-        if self.drop_launch && matches!(order, Order::Run(_)) {
-            self.drop_launch = false;
-            self.trace.line(self.now, format_args!("the launch is lost on its way to {machine}"));
+        if matches!(order, Order::Run(_)) && self.springs(Fault::DropLaunch) {
+            self.trace.line(
+                self.now,
+                format_args!("the launch is lost on its way to {machine}"),
+            );
             self.break_link(link, 1, 50);
             return;
         }
@@ -252,16 +316,27 @@ impl<'a, S: Scheduler> World<'a, S> {
 
     /// Breaks a link; both ends learn of it after a while.
     pub(super) fn break_link(&mut self, link: u64, soonest: u64, latest: u64) {
-        let Some(wire) = self.links.get_mut(&link).filter(|wire| wire.alive) else { return };
+        let Some(wire) = self.links.get_mut(&link).filter(|wire| wire.alive) else {
+            return;
+        };
         wire.alive = false;
         let (machine, reign) = (wire.machine, wire.reign);
         let at = self.now + self.rng.between(soonest, latest);
-        self.queue.plan(at, Happening::LinkGone { link, machine, reign });
+        self.queue.plan(
+            at,
+            Happening::LinkGone {
+                link,
+                machine,
+                reign,
+            },
+        );
     }
 
     /// One happening; false when nothing is planned any more.
     pub(super) fn step(&mut self) -> bool {
-        let Some((at, happening)) = self.queue.next() else { return false };
+        let Some((at, happening)) = self.queue.next() else {
+            return false;
+        };
         self.account(at);
         self.now = at;
         self.dispatch(happening);
@@ -294,7 +369,11 @@ impl<'a, S: Scheduler> World<'a, S> {
             }
             Happening::Report { link, report } => self.on_report(link, report),
             Happening::Order { link, order } => self.on_order(link, order),
-            Happening::LinkGone { link, machine, reign } => self.on_link_gone(link, machine, reign),
+            Happening::LinkGone {
+                link,
+                machine,
+                reign,
+            } => self.on_link_gone(link, machine, reign),
             Happening::Reachable { machine } => {
                 if let Some(found) = self.machines.get_mut(&machine) {
                     found.partitioned = false;
@@ -315,11 +394,15 @@ impl<'a, S: Scheduler> World<'a, S> {
                 self.violate(words);
             }
         }
-        let effects = self.master.as_mut().map(|master| std::mem::take(&mut master.effects));
+        let effects = self
+            .master
+            .as_mut()
+            .map(|master| std::mem::take(&mut master.effects));
         for effect in effects.unwrap_or_default() {
             match effect {
                 Effect::Tell { channel, event } => {
-                    self.trace.line(self.now, format_args!("master tells {}", told(&event)));
+                    self.trace
+                        .line(self.now, format_args!("master tells {}", told(&event)));
                     self.send_down(channel, Down::Event(event));
                 }
                 Effect::Hang { channel } => self.send_down(channel, Down::Closed),
@@ -365,7 +448,9 @@ impl<'a, S: Scheduler> World<'a, S> {
     }
 
     pub(super) fn is_current(&self, process: u64) -> bool {
-        self.process.as_ref().is_some_and(|one| one.incarnation == process)
+        self.process
+            .as_ref()
+            .is_some_and(|one| one.incarnation == process)
     }
 
     pub(super) fn leader(&self) -> Option<Leader> {
@@ -386,11 +471,21 @@ impl<'a, S: Scheduler> World<'a, S> {
         };
         self.trace.line(
             self.now,
-            format_args!("framework starts (process {}, {} launches kept)", self.incarnations, kept.launches.len()),
+            format_args!(
+                "framework starts (process {}, {} launches kept)",
+                self.incarnations,
+                kept.launches.len()
+            ),
         );
         let scheduler = (self.make)();
         let seed = self.rng.next_u64();
-        let process = Process::new(self.incarnations, self.config.clone(), kept, scheduler, seed);
+        let process = Process::new(
+            self.incarnations,
+            self.config.clone(),
+            kept,
+            scheduler,
+            seed,
+        );
         self.process = Some(process);
         let leader = self.leader();
         self.driver_takes(DriverInput::Leader(leader));
@@ -401,7 +496,9 @@ impl<'a, S: Scheduler> World<'a, S> {
     }
 
     fn with_process(&mut self, f: impl FnOnce(&mut Process<S>, u64, &mut Vec<Act>)) {
-        let Some(process) = &mut self.process else { return };
+        let Some(process) = &mut self.process else {
+            return;
+        };
         let incarnation = process.incarnation;
         let mut acts = Vec::new();
         f(process, self.now, &mut acts);
@@ -415,10 +512,19 @@ impl<'a, S: Scheduler> World<'a, S> {
 
     fn carry_out(&mut self, process: u64, act: Act) {
         match act {
-            Act::Driver(DriverOutput::Subscribe { connection, address, call }) => {
+            Act::Driver(DriverOutput::Subscribe {
+                connection,
+                address,
+                call,
+            }) => {
                 self.open_channel(process, connection, &address, call);
             }
-            Act::Driver(DriverOutput::Submit { connection, id, call, .. }) => {
+            Act::Driver(DriverOutput::Submit {
+                connection,
+                id,
+                call,
+                ..
+            }) => {
                 self.submit(process, connection, id, call);
             }
             Act::Driver(DriverOutput::Close { connection }) => {
@@ -449,10 +555,18 @@ impl<'a, S: Scheduler> World<'a, S> {
         }
     }
 
-    fn open_channel(&mut self, process: u64, connection: ConnectionId, address: &str, call: Box<Call>) {
+    fn open_channel(
+        &mut self,
+        process: u64,
+        connection: ConnectionId,
+        address: &str,
+        call: Box<Call>,
+    ) {
         self.connections += 1;
         let channel = self.connections;
-        let there = self.leader().is_some_and(|leader| leader.address == address);
+        let there = self
+            .leader()
+            .is_some_and(|leader| leader.address == address);
         let reign = self.reigns;
         self.channels.insert(
             channel,
@@ -467,7 +581,10 @@ impl<'a, S: Scheduler> World<'a, S> {
                 last_down: 0,
             },
         );
-        self.trace.line(self.now, format_args!("driver subscribes at {address} (channel {channel})"));
+        self.trace.line(
+            self.now,
+            format_args!("driver subscribes at {address} (channel {channel})"),
+        );
         if there {
             self.send_up(channel, Up::Subscribe(call));
         } else {
@@ -480,11 +597,14 @@ impl<'a, S: Scheduler> World<'a, S> {
             .channels
             .iter()
             .find(|(_, one)| one.below && one.process == process && one.connection == connection);
-        let Some(channel) = found.map(|(channel, _)| *channel) else { return };
-        self.trace.line(self.now, format_args!("framework calls {}", asked(&call)));
+        let Some(channel) = found.map(|(channel, _)| *channel) else {
+            return;
+        };
+        self.trace
+            .line(self.now, format_args!("framework calls {}", asked(&call)));
         let is_accept = call.r#type() == call::Type::Accept;
         self.send_up(channel, Up::Call { id, call });
-        if is_accept && self.ambush.take_if(|at| *at == Ambush::Accept).is_some() {
+        if is_accept && self.springs(Fault::KillFrameworkAfterAccept) {
             self.kill_framework();
         }
     }
@@ -511,7 +631,7 @@ impl<'a, S: Scheduler> World<'a, S> {
             return;
         }
         if matches!(event, SchedulerEvent::Update { .. })
-            && self.ambush.take_if(|at| *at == Ambush::Update).is_some()
+            && self.springs(Fault::KillFrameworkBeforeUpdate)
         {
             self.kill_framework();
             return;
@@ -519,14 +639,20 @@ impl<'a, S: Scheduler> World<'a, S> {
         if let SchedulerEvent::Update { status, .. } = &event {
             self.trace.line(
                 self.now,
-                format_args!("framework hears {} {}", status.task_id.value, status.state().as_str_name()),
+                format_args!(
+                    "framework hears {} {}",
+                    status.task_id.value,
+                    status.state().as_str_name()
+                ),
             );
         }
         self.with_process(|process, now, acts| process.framework_hears(now, event, acts));
     }
 
     fn on_down(&mut self, channel: u64, message: Down) {
-        let Some(wire) = self.channels.get_mut(&channel).filter(|wire| wire.below) else { return };
+        let Some(wire) = self.channels.get_mut(&channel).filter(|wire| wire.below) else {
+            return;
+        };
         if wire.silent && !matches!(message, Down::Closed) {
             return;
         }
@@ -541,10 +667,17 @@ impl<'a, S: Scheduler> World<'a, S> {
         let input = match message {
             Down::Accepted => {
                 let stream = StreamId::parse(&format!("stream-{channel}"));
-                DriverInput::Accepted { connection, stream: stream.expect("a good id") }
+                DriverInput::Accepted {
+                    connection,
+                    stream: stream.expect("a good id"),
+                }
             }
             Down::Event(event) => DriverInput::Event { connection, event },
-            Down::CallDone { call, result } => DriverInput::CallDone { connection, call, result },
+            Down::CallDone { call, result } => DriverInput::CallDone {
+                connection,
+                call,
+                result,
+            },
             Down::Closed => {
                 let reason = CloseReason::Lost("closed".to_owned());
                 DriverInput::Closed { connection, reason }
@@ -554,8 +687,14 @@ impl<'a, S: Scheduler> World<'a, S> {
     }
 
     fn on_up(&mut self, channel: u64, message: Up) {
-        let Some(wire) = self.channels.get_mut(&channel).filter(|wire| wire.above) else { return };
-        let Some(master) = self.master.as_mut().filter(|master| master.reign == wire.reign) else {
+        let Some(wire) = self.channels.get_mut(&channel).filter(|wire| wire.above) else {
+            return;
+        };
+        let Some(master) = self
+            .master
+            .as_mut()
+            .filter(|master| master.reign == wire.reign)
+        else {
             return;
         };
         if wire.silent {
@@ -571,7 +710,7 @@ impl<'a, S: Scheduler> World<'a, S> {
             Up::Call { id, call } if master.knows(channel) => {
                 let is_accept = call.r#type() == call::Type::Accept;
                 master.call(self.now, *call, &self.registry);
-                if is_accept && self.ambush.take_if(|at| *at == Ambush::MasterAccept).is_some() {
+                if is_accept && self.springs(Fault::KillMasterAfterAccept) {
                     // Half of the time its orders were out already.
                     if self.rng.chance(2) {
                         self.after();
@@ -579,11 +718,23 @@ impl<'a, S: Scheduler> World<'a, S> {
                     self.kill_master();
                     return;
                 }
-                self.send_down(channel, Down::CallDone { call: id, result: Ok(()) });
+                self.send_down(
+                    channel,
+                    Down::CallDone {
+                        call: id,
+                        result: Ok(()),
+                    },
+                );
             }
             Up::Call { id, .. } => {
                 let error = CallError::NotSubscribed("Framework is not subscribed".to_owned());
-                self.send_down(channel, Down::CallDone { call: id, result: Err(error) });
+                self.send_down(
+                    channel,
+                    Down::CallDone {
+                        call: id,
+                        result: Err(error),
+                    },
+                );
             }
             Up::Hangup => {
                 master.hung_up(channel);
@@ -604,7 +755,7 @@ impl<'a, S: Scheduler> World<'a, S> {
             return;
         }
         if matches!(answer, StoreAnswer::Committed { .. })
-            && self.ambush.take_if(|at| *at == Ambush::Commit).is_some()
+            && self.springs(Fault::KillFrameworkAfterCommit)
         {
             self.kill_framework();
             return;
@@ -633,7 +784,10 @@ impl<'a, S: Scheduler> World<'a, S> {
             return;
         }
         self.reigns += 1;
-        self.trace.line(self.now, format_args!("master of reign {} is elected", self.reigns));
+        self.trace.line(
+            self.now,
+            format_args!("master of reign {} is elected", self.reigns),
+        );
         self.master = Some(Master::new(self.reigns, self.now));
         self.spread_news();
     }
@@ -649,7 +803,9 @@ impl<'a, S: Scheduler> World<'a, S> {
         let reign = self.reigns;
         let there = self.master.is_some();
         let later = self.now + self.rng.between(200, 1_500);
-        let Some(machine) = self.machines.get_mut(&number) else { return };
+        let Some(machine) = self.machines.get_mut(&number) else {
+            return;
+        };
         if machine.link.is_some() || !machine.up {
             return;
         }
@@ -661,27 +817,48 @@ impl<'a, S: Scheduler> World<'a, S> {
         let link = self.connections;
         machine.link = Some(link);
         let known = machine.known();
-        let wire = Link { machine: number, reign, alive: true, last_up: 0, last_down: 0 };
+        let wire = Link {
+            machine: number,
+            reign,
+            alive: true,
+            last_up: 0,
+            last_down: 0,
+        };
         self.links.insert(link, wire);
         self.send_report(number, Report::Hello(known));
     }
 
     fn on_report(&mut self, link: u64, report: Report) {
-        let Some(wire) = self.links.get(&link).filter(|wire| wire.alive) else { return };
+        let Some(wire) = self.links.get(&link).filter(|wire| wire.alive) else {
+            return;
+        };
         let number = wire.machine;
-        let Some(master) = self.master.as_mut().filter(|master| master.reign == wire.reign) else {
+        let Some(master) = self
+            .master
+            .as_mut()
+            .filter(|master| master.reign == wire.reign)
+        else {
             return;
         };
         match report {
             Report::Hello(known) => {
-                let Some(machine) = self.machines.get_mut(&number) else { return };
+                let Some(machine) = self.machines.get_mut(&number) else {
+                    return;
+                };
                 let agent = machine.agent.get_or_insert_with(|| {
                     self.registry.issued += 1;
                     AgentId::parse(&format!("sim-S{}", self.registry.issued)).expect("a good id")
                 });
                 let line = format_args!("agent {agent} registers with {} tasks", known.len());
                 self.trace.line(self.now, line);
-                master.register(self.now, number, agent, &machine.total, known, &mut self.registry);
+                master.register(
+                    self.now,
+                    number,
+                    agent,
+                    &machine.total,
+                    known,
+                    &mut self.registry,
+                );
             }
             Report::Update(status) => master.agent_update(*status),
             Report::Forgotten(task) => master.forget(&task),
@@ -689,7 +866,9 @@ impl<'a, S: Scheduler> World<'a, S> {
     }
 
     fn on_order(&mut self, link: u64, order: Order) {
-        let Some(wire) = self.links.get(&link).filter(|wire| wire.alive) else { return };
+        let Some(wire) = self.links.get(&link).filter(|wire| wire.alive) else {
+            return;
+        };
         let number = wire.machine;
         let acked = match &order {
             Order::Ack { task, .. } => Some(task.clone()),
@@ -700,9 +879,12 @@ impl<'a, S: Scheduler> World<'a, S> {
             _ => None,
         };
         let mut ran = false;
-        self.with_machine(number, |machine, now, out| ran = machine.take(now, order, out));
+        self.with_machine(number, |machine, now, out| {
+            ran = machine.take(now, order, out)
+        });
         if let Some(task) = started.filter(|_| ran) {
-            self.trace.line(self.now, format_args!("machine {number} starts {task}"));
+            self.trace
+                .line(self.now, format_args!("machine {number} starts {task}"));
             let times = self.starts.entry(task.clone()).or_insert(0);
             *times += 1;
             if *times > 1 {
@@ -710,7 +892,10 @@ impl<'a, S: Scheduler> World<'a, S> {
             }
         }
         if let Some(task) = acked
-            && self.machines.get(&number).is_some_and(|machine| !machine.knows(&task))
+            && self
+                .machines
+                .get(&number)
+                .is_some_and(|machine| !machine.knows(&task))
         {
             self.send_report(number, Report::Forgotten(task));
         }
@@ -749,7 +934,10 @@ impl<'a, S: Scheduler> World<'a, S> {
     }
 
     pub(super) fn running(&self) -> Vec<TaskId> {
-        self.machines.values().flat_map(|machine| machine.running().cloned()).collect()
+        self.machines
+            .values()
+            .flat_map(|machine| machine.running().cloned())
+            .collect()
     }
 
     /// Counts the time up to `at` as served or not.
@@ -763,7 +951,11 @@ impl<'a, S: Scheduler> World<'a, S> {
         };
         let wanted = wanted.unwrap_or(self.service.last_wanted) as u64;
         self.service.last_wanted = wanted as usize;
-        let running: u64 = self.machines.values().map(|machine| machine.running().count() as u64).sum();
+        let running: u64 = self
+            .machines
+            .values()
+            .map(|machine| machine.running().count() as u64)
+            .sum();
         if self.service.begun {
             let span = at - self.now;
             self.service.ran += running.min(wanted) * span;
@@ -779,7 +971,11 @@ fn told(event: &Event) -> String {
     match (&event.update, &event.offers) {
         (Some(update), _) => {
             let status = &update.status;
-            format!("{kind} {} {}", status.task_id.value, status.state().as_str_name())
+            format!(
+                "{kind} {} {}",
+                status.task_id.value,
+                status.state().as_str_name()
+            )
         }
         (_, Some(offers)) => format!("{kind} {}", offers.offers.len()),
         _ => kind.to_owned(),
@@ -793,7 +989,10 @@ fn asked(call: &Call) -> String {
     match (task, &call.accept, &call.reconcile) {
         (Some(task), ..) => format!("{kind} {}", task.value),
         (_, Some(accept), _) => {
-            let launches = accept.operations.iter().flat_map(|operation| &operation.launch);
+            let launches = accept
+                .operations
+                .iter()
+                .flat_map(|operation| &operation.launch);
             let tasks: Vec<&str> = launches
                 .flat_map(|launch| &launch.task_infos)
                 .map(|task| task.task_id.value.as_str())
