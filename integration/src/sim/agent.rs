@@ -204,7 +204,8 @@ impl Agent {
             }
             None => Input::LinkDown { link, reason: "cannot connect".to_owned(), leader: None },
         };
-        ctx.later(1 + ctx.rng.below(3), Local::Agent(Box::new(input)));
+        let wait = 1 + ctx.rng.below(3);
+        ctx.later(wait, Local::Agent(Box::new(input)));
     }
 
     fn launch(&mut self, ctx: &mut Ctx<'_>, launch: &Launch) {
@@ -223,9 +224,11 @@ impl Agent {
         self.pids += 1;
         let process = Pid { pid: self.pids, start: ctx.now.mono.0 };
         let launched = Input::Launched { container: id.clone(), process };
-        ctx.later(1 + ctx.rng.below(3), Local::Agent(Box::new(launched)));
+        let wait = 1 + ctx.rng.below(3);
+        ctx.later(wait, Local::Agent(Box::new(launched)));
         let begin = ContainerStep { container: id, what: Step::Begin };
-        ctx.on_machine(2 + ctx.rng.below(10), Local::Container(begin));
+        let wait = 2 + ctx.rng.below(10);
+        ctx.on_machine(wait, Local::Container(begin));
     }
 
     fn destroy(&mut self, ctx: &mut Ctx<'_>, id: &ContainerId) {
@@ -237,7 +240,8 @@ impl Agent {
         }
         self.act(ctx, id, acts);
         let gone = ContainerStep { container: id.clone(), what: Step::Gone };
-        ctx.on_machine(1 + ctx.rng.below(5), Local::Container(gone));
+        let wait = 1 + ctx.rng.below(5);
+        ctx.on_machine(wait, Local::Container(gone));
     }
 
     /// The last process of a container is gone: the agent learns it from the kernel if it is there.

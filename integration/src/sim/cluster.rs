@@ -459,6 +459,7 @@ fn populate(world: &mut World, rng: &Rng, size: Size) -> Cast {
     let mut directory = BTreeMap::new();
     let first = zk + 1;
     for n in 0..size.masters {
+        directory.insert(format!("{}:5050", address(&format!("master-{n}"))), first + n);
         directory.insert(format!("master-{n}:5050"), first + n);
     }
     let directory: Directory = Rc::new(directory);
@@ -470,7 +471,7 @@ fn populate(world: &mut World, rng: &Rng, size: Size) -> Cast {
     }
     for n in 0..size.agents {
         let name = format!("agent-{n}");
-        let resources = mezzo_model::resources::Resources::parse("cpus:4;mem:4096;disk:4096;ports:[31000-31100]", "*")
+        let resources = mezzo_model::resources::Resources::parse("cpus:4;mem:4096;disk:4096;ports:[31000-31100]")
             .map(|resources| resources.to_wire())
             .unwrap_or_default();
         let mut config = AgentConfig::new(&name, resources);
@@ -500,8 +501,9 @@ fn populate(world: &mut World, rng: &Rng, size: Size) -> Cast {
 fn contender(zk: Host, name: &str, path: &str, prefix: &str, port: u16) -> Box<dyn Fn(u64) -> Coord> {
     let (name, path, prefix) = (name.to_owned(), path.to_owned(), Arc::<str>::from(prefix));
     Box::new(move |seed| {
-        let info = json!({"address": {"hostname": name, "ip": "127.0.0.1", "port": port}, "hostname": name,
-            "id": format!("{name}-{seed:x}"), "ip": 16_777_343, "port": port, "version": "1.11.0"});
+        let ip = address(&name);
+        let info = json!({"address": {"hostname": name, "ip": ip, "port": port},
+            "hostname": name, "id": format!("{name}-{seed:x}"), "port": port, "version": "1.11.0"});
         let config = ElectionConfig {
             path: path.clone(),
             prefix: prefix.clone(),
@@ -527,4 +529,10 @@ fn detector(zk: Host, name: &str) -> Box<dyn Fn(u64) -> Coord> {
         };
         Coord::new(zk, &name, config)
     })
+}
+
+/// An address of its own for each process, from the number in its name.
+fn address(name: &str) -> String {
+    let number: u8 = name.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+    format!("10.0.0.{}", number + 1)
 }

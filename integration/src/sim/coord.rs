@@ -108,6 +108,7 @@ impl Coord {
 
     /// Leaves the election.
     pub fn resign(&mut self, ctx: &mut Ctx<'_>) -> Vec<Told> {
+        self.store(ctx, StoreInput::Ending);
         self.feed(ctx, Input::Resign);
         std::mem::take(&mut self.told)
     }
@@ -141,7 +142,7 @@ impl Coord {
                 StoreInput::Load { .. } => {
                     self.told.push(Told::Loaded { result: Err(LoadError::Fenced) });
                 }
-                StoreInput::Answered { .. } | StoreInput::Over => {}
+                StoreInput::Answered { .. } | StoreInput::Ending | StoreInput::Over => {}
             }
             return;
         };

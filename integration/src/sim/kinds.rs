@@ -47,7 +47,7 @@ fn batch_wishes(out: Vec<batch::Output>) -> Vec<Wish> {
                 };
                 Wish::Reply { request: request.0, answer }
             }
-            batch::Output::Abdicate { reason } => Wish::Deposed(reason),
+            batch::Output::Abdicate { reason, .. } => Wish::Deposed(reason),
             batch::Output::Note { .. } => Wish::Nothing,
         })
         .collect()
@@ -115,7 +115,7 @@ fn service_wishes(out: Vec<service::Output>) -> Vec<Wish> {
 
 impl Kind for Service {
     type Core = service::Core;
-    type Call = service::ApiCall;
+    type Call = service::request::ApiCall;
     const NAME: &'static str = "service";
 
     fn load(seed: u64, records: &[Record], _now: Now) -> Result<Self::Core, String> {
@@ -131,7 +131,7 @@ impl Kind for Service {
             News::Scheduler(event) => service::Input::Scheduler(event),
             News::Committed { id, result } => service::Input::Committed { id, result },
             News::Probed(probe) => {
-                service::Input::Probed { probe, result: service::ProbeResult::default() }
+                service::Input::Probed { probe, result: service::health::ProbeResult::Status(200) }
             }
         };
         let mut out = Vec::new();

@@ -103,7 +103,7 @@ pub fn plan(rng: &mut Rng, until_ms: u64) -> Vec<Step> {
 }
 
 /// The call that a wish is, if it is one to the service framework.
-pub fn service_call(wish: &Wish) -> Option<service::ApiCall> {
+pub fn service_call(wish: &Wish) -> Option<service::request::ApiCall> {
     match wish {
         Wish::App { id, instances, generation } => {
             let document = json!({
@@ -112,9 +112,9 @@ pub fn service_call(wish: &Wish) -> Option<service::ApiCall> {
                 "backoffSeconds": 1, "maxLaunchDelaySeconds": 5,
                 "unreachableStrategy": {"inactiveAfterSeconds": 0, "expungeAfterSeconds": 0},
             });
-            let update = service::AppUpdate::read(&document, "/").ok()?;
-            Some(service::ApiCall::PutApp {
-                id: service::AppId::parse(id).ok()?,
+            let update = service::app::AppUpdate::read(&document, "/").ok()?;
+            Some(service::request::ApiCall::PutApp {
+                id: service::app_id::AppId::parse(id).ok()?,
                 update: Box::new(update),
                 partial: true,
                 create: true,
@@ -122,7 +122,7 @@ pub fn service_call(wish: &Wish) -> Option<service::ApiCall> {
             })
         }
         Wish::NoApp { id } => {
-            Some(service::ApiCall::DeleteApp { id: service::AppId::parse(id).ok()?, force: true })
+            Some(service::request::ApiCall::DeleteApp { id: service::app_id::AppId::parse(id).ok()?, force: true })
         }
         Wish::Job { .. } | Wish::Run { .. } => None,
     }
