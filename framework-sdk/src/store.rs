@@ -202,14 +202,11 @@ impl FrameworkStore {
     pub async fn save_framework_id(&self, id: &FrameworkId) -> Result<(), SaveError> {
         let answer = self.store.commit(save_framework_id(id)).await;
         let existing = match answer {
-            Err(CommitError::Conflict { .. }) => {
-                let unavailable = |error: &dyn ToString| SaveError::Unavailable(error.to_string());
-                let records = self.store.load(FRAMEWORK_ID_KEY).await;
-                let records = records.map_err(|error| unavailable(&error))?;
-                read(&records)
-                    .map_err(|error| unavailable(&error))?
-                    .framework_id
-            }
+            Err(CommitError::Conflict { .. }) => match self.load().await {
+                Ok(kept) => kept.framework_id,
+                Err(ReadError::Load(LoadError::Fenced)) => return Err(SaveError::Fenced),
+                Err(error) => return Err(SaveError::Unavailable(error.to_string())),
+            },
             _ => None,
         };
         saved(id, answer, existing)
