@@ -10,4 +10,9 @@
 
 pub mod api;
 pub mod core;
+pub mod flags;
+pub mod shell;
 pub mod store;
+
+pub use flags::Flags;
+pub use shell::{Running, StartError, start};

@@ -21,7 +21,7 @@ use super::version::Version;
 /// The first check comes this long after the task runs, if the interval is not shorter.
 const FIRST_CHECK: Millis = Millis(250);
 /// An order that brought no answer this long after its timeout counts as failed.
-const LOST_ANSWER: Millis = Millis::from_secs(30);
+const LOST_ANSWER: Millis = Millis::from_secs(600);
 
 /// What to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]

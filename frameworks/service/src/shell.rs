@@ -1,0 +1,245 @@
+//! The process around the core: it opens the port, joins the election, and gives a core to each term that it leads.
+//!
+//! Invariant: nothing here decides what happens to an app. Invariant: a lost leadership leads back to the election, never
+//! to the end of the process.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mezzo_coordination::{Contender, Expect, Leadership, LoadError, Term, Txn};
+use mezzo_door::{Guard, Health, Stop, Vitals};
+use mezzo_sdk::scheduler::{Driver, DriverSettings};
+use mezzo_sdk::store::{FRAMEWORK_ID_KEY, FrameworkStore};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::core::{Config, Core};
+use crate::flags::Flags;
+
+mod desk;
+mod http;
+mod metrics;
+mod probes;
+mod proxy;
+mod setup;
+mod term;
+
+pub use setup::StartError;
+
+use desk::{MAX_WAITING, Standing};
+use metrics::Gauges;
+use probes::Prober;
+use term::{Clock, Over, Wires};
+
+/// The pause before a term is begun anew that could not be gone on with.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Paths that need no name even where credentials are asked for.
+const OPEN_PATHS: &[&str] = &["/health", "/ping"];
+
+/// A service framework that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// What `/health` says: good while this process leads, or knows who does.
+    pub health: Health,
+    served: JoinHandle<()>,
+    reigned: JoinHandle<()>,
+}
+
+impl Running {
+    /// Completes when it has ended: it was stopped, or what is stored cannot be read by this version.
+    pub async fn ended(self) {
+        // A task that panicked has said so already.
+        let _ = self.reigned.await;
+        let _ = self.served.await;
+    }
+}
+
+/// Opens the port and joins the election; everything else goes on by itself until `stop`.
+///
+/// # Errors
+/// What a person has to put right: a flag, a file, a port that is taken.
+pub async fn start(flags: Flags, stop: Stop) -> Result<Running, StartError> {
+    let setup = setup::prepare(flags).await?;
+    let addr = setup.door.addr();
+    let vitals = Vitals::new("mezzo_service");
+    let gauges = Gauges::register(&vitals.metrics);
+    let (standing, watched) = watch::channel(Standing::Standby { leader: None });
+    let routes = http::routes(watched, setup.facts);
+    let guard = Guard::new(setup.credentials, "mezzo-service", OPEN_PATHS);
+    let router = guard.protect(vitals.routes().merge(routes));
+    let served = tokio::spawn(mezzo_door::serve(setup.door, router, stop.clone()));
+    let reign = Reign {
+        settings: setup.settings,
+        config: setup.config,
+        prober: setup.prober,
+        standing,
+        health: vitals.health.clone(),
+        gauges,
+        clock: Clock::new(),
+        stop,
+    };
+    let reigned = tokio::spawn(reign.go_on(setup.contender));
+    tracing::info!(address = %addr, "the service framework listens");
+    Ok(Running {
+        addr,
+        health: vitals.health,
+        served,
+        reigned,
+    })
+}
+
+struct Reign {
+    settings: DriverSettings,
+    config: Config,
+    prober: Prober,
+    standing: watch::Sender<Standing>,
+    health: Health,
+    gauges: Gauges,
+    clock: Clock,
+    stop: Stop,
+}
+
+impl Reign {
+    async fn go_on(mut self, contender: Contender) {
+        let mut leadership = contender.subscribe();
+        while !self.stop.is_stopped() {
+            let now = leadership.borrow_and_update().clone();
+            match now {
+                Leadership::Leading { term } => {
+                    let over = self.lead(&term, leadership.clone()).await;
+                    self.gauges.end();
+                    self.standing.send_replace(Standing::InDoubt);
+                    if !self.goes_on_after(over, &term, &mut leadership).await {
+                        break;
+                    }
+                    continue;
+                }
+                Leadership::Standby { leader } => {
+                    let leader = leader.map(|leader| leader.address);
+                    match &leader {
+                        Some(leader) => {
+                            tracing::info!(%leader, "standing by");
+                            self.health.good();
+                        }
+                        None => self.health.bad("nobody leads yet"),
+                    }
+                    self.standing.send_replace(Standing::Standby { leader });
+                }
+                Leadership::Suspended => {
+                    self.health.bad("it is in doubt who leads");
+                    self.standing.send_replace(Standing::InDoubt);
+                }
+                Leadership::Refused { words } => {
+                    self.end_with(&words);
+                    break;
+                }
+            }
+            tokio::select! {
+                () = self.stop.stopped() => {}
+                changed = leadership.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+        self.standing
+            .send_replace(Standing::Standby { leader: None });
+        contender.resign().await;
+    }
+
+    fn end_with(&self, words: &str) {
+        tracing::error!("the service framework ends: {words}");
+        self.health.bad(words);
+        self.stop.stop();
+    }
+
+    /// After a term, or a part of one: whether to look at the leadership again.
+    async fn goes_on_after(
+        &mut self,
+        over: Over,
+        term: &Term,
+        leadership: &mut watch::Receiver<Leadership>,
+    ) -> bool {
+        let words = match over {
+            Over::Stopped => return false,
+            Over::Overtaken => {
+                tracing::info!("another process leads now");
+                return true;
+            }
+            Over::Unreadable(words) => {
+                self.end_with(&words);
+                return false;
+            }
+            Over::Deposed(words) => words,
+            Over::DriverEnded(words) => {
+                if words.to_ascii_lowercase().contains("removed") {
+                    forget_framework_id(term).await;
+                }
+                words
+            }
+        };
+        tracing::warn!("this term is begun anew: {words}");
+        self.health.bad(words);
+        tokio::select! {
+            () = self.stop.stopped() => {}
+            _ = leadership.changed() => leadership.mark_changed(),
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+        true
+    }
+
+    async fn lead(&mut self, term: &Term, leadership: watch::Receiver<Leadership>) -> Over {
+        self.health.bad("reading the apps from the store");
+        self.standing.send_replace(Standing::InDoubt);
+        let store = term.store();
+        let records = match store.load("").await {
+            Ok(records) => records,
+            Err(error @ LoadError::Corrupt { .. }) => return Over::Unreadable(error.to_string()),
+            Err(error @ (LoadError::Unavailable(_) | LoadError::Fenced)) => {
+                return Over::Deposed(error.to_string());
+            }
+        };
+        let mut core = Core::new(self.config.clone(), rand::random());
+        if let Err(error) = core.load(&records) {
+            return Over::Unreadable(error.to_string());
+        }
+        drop(records);
+        let framework = FrameworkStore::new(store.clone());
+        let (commands, events) = match Driver::start(self.settings.clone(), Some(framework)).await {
+            Ok(driver) => driver,
+            Err(error) => return Over::Deposed(error.to_string()),
+        };
+        let (ask, questions) = mpsc::channel(MAX_WAITING);
+        let (answers, probed) = mpsc::channel(probes::MAX_ANSWERS);
+        let wires = Wires {
+            questions,
+            events,
+            commands,
+            probed,
+            prober: self.prober.begin(answers),
+            store,
+            leadership,
+            stop: self.stop.clone(),
+        };
+        tracing::info!(epoch = %term.epoch, "the service framework leads");
+        self.gauges.begin();
+        self.health.good();
+        self.standing.send_replace(Standing::Leading(ask));
+        term::live(core, term, self.clock, wires, self.gauges.clone()).await
+    }
+}
+
+/// The master has removed the framework, with all its tasks: the next subscription is that of a new one.
+async fn forget_framework_id(term: &Term) {
+    let txn = Txn::new().delete(FRAMEWORK_ID_KEY, Expect::Any);
+    if let Err(error) = term.store().commit(txn).await {
+        tracing::warn!("the framework's id is still stored: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests;
