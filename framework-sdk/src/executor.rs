@@ -12,6 +12,8 @@ pub mod link;
 mod settings;
 mod shell;
 
+use std::io::Write;
+
 use bytes::Bytes;
 use mezzo_model::ids::TaskId;
 use mezzo_model::{Millis, TaskState};
@@ -68,8 +70,13 @@ pub trait Executor {
     /// The agent complained. Default: it is printed to the error output, which is in the sandbox.
     fn error(&mut self, context: &mut Context, words: &str) {
         let _ = context;
-        eprintln!("the agent says: {words}");
+        note(&format!("the agent says: {words}"));
     }
+}
+
+/// A line on the error output; that it cannot be written (a full disk) is no reason to end.
+fn note(words: &str) {
+    let _ = writeln!(std::io::stderr(), "executor: {words}");
 }
 
 /// The grace period of a kill policy; a negative one counts as none.

@@ -295,7 +295,7 @@ impl<E: Executor> Shell<E> {
             DriverOutput::Connect => self.link.connect(&mut heard),
             DriverOutput::Send(call) => self.link.send(&call, &mut heard),
             DriverOutput::Deliver(event) => self.deliver(event),
-            DriverOutput::Note(words) => eprintln!("executor: {words}"),
+            DriverOutput::Note(words) => super::note(&words),
         }
         inputs.extend(heard);
     }
