@@ -161,30 +161,25 @@ fn an_executor_that_never_stops_reporting_does_not_fill_the_memory() {
 
 #[test]
 fn updates_that_break_the_rules_close_the_connection_in_words() {
-    let rows: [(&str, Box<dyn Fn(&mut mezzo_wire::v1::TaskStatus)>); 7] = [
-        ("Not a valid UUID", Box::new(|status| status.uuid = None)),
-        (
-            "Not a valid UUID",
-            Box::new(|status| status.uuid = Some(vec![1; 15].into())),
-        ),
-        (
-            "SOURCE_EXECUTOR",
-            Box::new(|status| status.source = Some(Source::Master as i32)),
-        ),
-        ("SOURCE_EXECUTOR", Box::new(|status| status.source = None)),
-        (
-            "TASK_STAGING",
-            Box::new(|status| status.state = TaskState::Staging.number()),
-        ),
-        ("not a known one", Box::new(|status| status.state = 99)),
-        (
-            "does not match ExecutorID",
-            Box::new(|status| {
-                status.executor_id = Some(mezzo_wire::v1::ExecutorId {
-                    value: "other".to_owned(),
-                });
-            }),
-        ),
+    type Spoil = fn(&mut mezzo_wire::v1::TaskStatus);
+    let rows: [(&str, Spoil); 7] = [
+        ("Not a valid UUID", |status| status.uuid = None),
+        ("Not a valid UUID", |status| {
+            status.uuid = Some(vec![1; 15].into())
+        }),
+        ("SOURCE_EXECUTOR", |status| {
+            status.source = Some(Source::Master as i32)
+        }),
+        ("SOURCE_EXECUTOR", |status| status.source = None),
+        ("TASK_STAGING", |status| {
+            status.state = TaskState::Staging.number()
+        }),
+        ("not a known one", |status| status.state = 99),
+        ("does not match ExecutorID", |status| {
+            status.executor_id = Some(mezzo_wire::v1::ExecutorId {
+                value: "other".to_owned(),
+            });
+        }),
     ];
     for (words, spoil) in rows {
         let mut env = Env::registered();
