@@ -1,27 +1,22 @@
 //! The model of ZooKeeper against ZooKeeper: the same random requests of two sessions to both, and every answer compared,
-//! every watch, every zxid. And the store's rules on the model, with a connection that breaks wherever it hurts.
+//! every watch, every zxid.
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use mezzo_coordination::Target;
-use mezzo_coordination::store::memory::Table;
-use mezzo_coordination::store::zk_core::{StoreCore, StoreInput, StoreOutput};
-use mezzo_coordination::store::zk_ops::{Fence, Layout};
 use mezzo_coordination::testing::ZooKeeper;
 use mezzo_coordination::zk::client::{self, Session};
 use mezzo_coordination::zk::{
-    Access, Answer, CreateMode, Failure, Request, Stat, WriteOp, Written, ZkError,
+    Access, Answer, CreateMode, Failure, Request, Stat, WriteOp, Written,
 };
-use mezzo_coordination::{CommitError, Expect, Txn};
 use mezzo_integration::sim::zookeeper::{FromClient, ToClient, ZkModel};
 use mezzo_model::Millis;
-use mezzo_model::rng::Rng;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -30,9 +25,14 @@ const SESSION: Duration = Duration::from_secs(10);
 /// What one of two clients does.
 #[derive(Clone, Debug)]
 enum Step {
-    Ask { client: usize, call: Request },
+    Ask {
+        client: usize,
+        call: Request,
+    },
     /// Ends its session and opens another.
-    Reopen { client: usize },
+    Reopen {
+        client: usize,
+    },
 }
 
 fn path() -> impl Strategy<Value = String> {
@@ -53,15 +53,24 @@ fn write_op(check: bool) -> impl Strategy<Value = WriteOp> {
         CreateMode::Ephemeral,
         CreateMode::EphemeralSequential,
     ]);
-    let create = (path(), prop::bool::ANY, data.clone(), mode).prop_map(|(mut path, seq, data, mode)| {
-        if seq && mode == CreateMode::EphemeralSequential {
-            path.truncate(path.rfind('/').unwrap_or(0));
-            path.push_str("/c-");
-        }
-        WriteOp::Create { path, data: data.into(), mode, access: Access::Readable }
+    let create =
+        (path(), prop::bool::ANY, data.clone(), mode).prop_map(|(mut path, seq, data, mode)| {
+            if seq && mode == CreateMode::EphemeralSequential {
+                path.truncate(path.rfind('/').unwrap_or(0));
+                path.push_str("/c-");
+            }
+            WriteOp::Create {
+                path,
+                data: data.into(),
+                mode,
+                access: Access::Readable,
+            }
+        });
+    let set = (path(), data, version.clone()).prop_map(|(path, data, version)| WriteOp::Set {
+        path,
+        data: data.into(),
+        version,
     });
-    let set = (path(), data, version.clone())
-        .prop_map(|(path, data, version)| WriteOp::Set { path, data: data.into(), version });
     let delete =
         (path(), version.clone()).prop_map(|(path, version)| WriteOp::Delete { path, version });
     let checked = (path(), version).prop_map(|(path, version)| WriteOp::Check { path, version });
@@ -99,7 +108,9 @@ fn rooted(root: &str, mut call: Request) -> Request {
     match &mut call {
         Request::Write(op) => fix_op(op),
         Request::Multi(ops) => ops.iter_mut().for_each(fix_op),
-        Request::Get { path, .. } | Request::Exists { path, .. } | Request::Children { path, .. } => {
+        Request::Get { path, .. }
+        | Request::Exists { path, .. }
+        | Request::Children { path, .. } => {
             path.insert_str(0, root);
         }
     }
@@ -108,20 +119,32 @@ fn rooted(root: &str, mut call: Request) -> Request {
 
 /// An answer in terms that do not depend on what was on the server before: zxids counted from the case's first change,
 /// sessions by client, children in order.
-fn normal(result: Result<Answer, Failure>, base: i64, owners: &BTreeMap<i64, usize>) -> Result<Answer, Failure> {
+fn normal(
+    result: Result<Answer, Failure>,
+    base: i64,
+    owners: &BTreeMap<i64, usize>,
+) -> Result<Answer, Failure> {
     let fix = |stat: Stat| Stat {
         czxid: stat.czxid - base,
         mzxid: stat.mzxid - base,
         pzxid: stat.pzxid - base,
-        ephemeral_owner: owners.get(&stat.ephemeral_owner).map_or(0, |client| *client as i64 + 1),
+        ephemeral_owner: owners
+            .get(&stat.ephemeral_owner)
+            .map_or(0, |client| *client as i64 + 1),
         ..stat
     };
     result.map(|answer| match answer {
-        Answer::Data { data, stat } => Answer::Data { data, stat: fix(stat) },
+        Answer::Data { data, stat } => Answer::Data {
+            data,
+            stat: fix(stat),
+        },
         Answer::Exists(stat) => Answer::Exists(stat.map(fix)),
         Answer::Children { mut names, stat } => {
             names.sort();
-            Answer::Children { names, stat: fix(stat) }
+            Answer::Children {
+                names,
+                stat: fix(stat),
+            }
         }
         other => other,
     })
@@ -179,16 +202,23 @@ impl<'a> Pair<'a> {
     }
 
     async fn open(&mut self, client: usize) {
-        let Target::ZooKeeper(zk) = self.server.target("/any") else { unreachable!() };
+        let Target::ZooKeeper(zk) = self.server.target("/any") else {
+            unreachable!()
+        };
         let session = client::connect(&zk, SESSION).await.unwrap();
         self.real_owners.insert(session.session_id().0, client);
         self.sessions.insert(client, session);
         self.next_conn += 1;
         self.conns.insert(client, self.next_conn);
-        let hello = FromClient::Hello { session: None, timeout: Millis(10_000) };
+        let hello = FromClient::Hello {
+            session: None,
+            timeout: Millis(10_000),
+        };
         let mut out = Vec::new();
         self.model.handle(self.now, self.next_conn, hello, &mut out);
-        let [(_, ToClient::Welcome { session, .. })] = out[..] else { panic!("{out:?}") };
+        let [(_, ToClient::Welcome { session, .. })] = out[..] else {
+            panic!("{out:?}")
+        };
         self.model_owners.insert(session, client);
     }
 
@@ -203,10 +233,18 @@ impl<'a> Pair<'a> {
     }
 
     /// The model's answer, and the watches that fired.
-    fn modelled(&mut self, client: usize, call: Request) -> (Result<Answer, Failure>, BTreeSet<(usize, u64)>) {
-        let message = FromClient::Request { xid: self.xid, call };
+    fn modelled(
+        &mut self,
+        client: usize,
+        call: Request,
+    ) -> (Result<Answer, Failure>, BTreeSet<(usize, u64)>) {
+        let message = FromClient::Request {
+            xid: self.xid,
+            call,
+        };
         let mut out = Vec::new();
-        self.model.handle(self.now, self.conns[client], message, &mut out);
+        self.model
+            .handle(self.now, self.conns[client], message, &mut out);
         let (mut answer, mut fired) = (None, BTreeSet::new());
         for (conn, said) in out {
             let client = self.conns.iter().position(|c| *c == conn).unwrap();
@@ -216,13 +254,19 @@ impl<'a> Pair<'a> {
                 other => panic!("{other:?}"),
             }
         }
-        (normal(answer.unwrap(), self.model_base, &self.model_owners), fired)
+        (
+            normal(answer.unwrap(), self.model_base, &self.model_owners),
+            fired,
+        )
     }
 
     /// The watches that fired on the real server: what a session was told comes before its next answer.
     async fn really_fired(&mut self) -> BTreeSet<(usize, u64)> {
         for session in &self.sessions {
-            let call = Request::Exists { path: "/".into(), watch: false };
+            let call = Request::Exists {
+                path: "/".into(),
+                watch: false,
+            };
             client::send(session, false, call).await.result.unwrap();
         }
         let mut context = Context::from_waker(Waker::noop());
@@ -237,7 +281,12 @@ impl<'a> Pair<'a> {
 
     async fn reopen(&mut self, client: usize) -> BTreeSet<(usize, u64)> {
         let mut out = Vec::new();
-        self.model.handle(self.now, self.conns.remove(client), FromClient::Close, &mut out);
+        self.model.handle(
+            self.now,
+            self.conns.remove(client),
+            FromClient::Close,
+            &mut out,
+        );
         let closed = self.sessions.remove(client);
         let owner = closed.session_id().0;
         let mut state = closed.state_watcher();
@@ -271,7 +320,11 @@ impl<'a> Pair<'a> {
                     fired
                 }
             };
-            assert_eq!(expected, self.really_fired().await, "left the model, right ZooKeeper, {shown}");
+            assert_eq!(
+                expected,
+                self.really_fired().await,
+                "left the model, right ZooKeeper, {shown}"
+            );
             self.now += Millis(1);
         }
         self.compare_trees().await;
@@ -281,11 +334,18 @@ impl<'a> Pair<'a> {
     async fn compare_trees(&mut self) {
         let paths: Vec<String> = self.model.paths(&self.root).map(str::to_owned).collect();
         for path in paths {
-            let children = Request::Children { path: path.clone(), watch: false, sync: false };
+            let children = Request::Children {
+                path: path.clone(),
+                watch: false,
+                sync: false,
+            };
             for call in [Request::get(&path), children] {
                 let real = self.real(0, call.clone()).await;
                 let (modelled, _) = self.modelled(0, call);
-                assert_eq!(modelled, real, "left the model, right ZooKeeper, {path} in the end");
+                assert_eq!(
+                    modelled, real,
+                    "left the model, right ZooKeeper, {path} in the end"
+                );
             }
         }
     }
@@ -293,11 +353,18 @@ impl<'a> Pair<'a> {
 
 #[test]
 fn the_model_answers_as_zookeeper_does() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let server = ZooKeeper::start_with_tick(Duration::from_secs(1)).unwrap();
     let mut cases = 0;
     let case = std::cell::RefCell::new(&mut cases);
-    let config = Config { cases: 150, failure_persistence: None, ..Config::default() };
+    let config = Config {
+        cases: 150,
+        failure_persistence: None,
+        ..Config::default()
+    };
     TestRunner::new(config)
         .run(&prop::collection::vec(step(), 1..60), |steps| {
             let root = {
@@ -314,200 +381,52 @@ fn the_model_answers_as_zookeeper_does() {
         .unwrap();
 }
 
-/// The store's rules against the model, on a connection in a test's hands.
-struct Rig {
-    model: ZkModel,
-    session: i64,
-    conn: u64,
-    now: Millis,
-    core: StoreCore,
-    /// Sent, not yet with the server.
-    wire: VecDeque<(u64, Request)>,
-    /// Answered, not yet with the store.
-    back: VecDeque<(u64, Result<Answer, Failure>)>,
-    ended: BTreeMap<u64, Result<(), CommitError>>,
-    rng: Rng,
-    losses: u32,
-}
-
-impl Rig {
-    fn new(seed: u64) -> Self {
-        let mut model = ZkModel::new(Millis(1000));
-        let mut out = Vec::new();
-        let hello = FromClient::Hello { session: None, timeout: Millis(10_000) };
-        model.handle(Millis(0), 1, hello, &mut out);
-        let Some((_, ToClient::Welcome { session, .. })) = out.pop() else { panic!("no welcome") };
-        let layout = Layout::new("/m");
-        let contender = "/m/json.info_0000000000".to_owned();
-        let mut create = |path: &str, data: &'static str, mode| {
-            let op = WriteOp::Create { path: path.into(), data: data.into(), mode, access: Access::Private };
-            model.handle(Millis(0), 1, FromClient::Request { xid: 0, call: Request::Write(op) }, &mut out);
-        };
-        create("/m", "", CreateMode::Persistent);
-        create(&contender, "", CreateMode::Ephemeral);
-        for path in [&layout.root, &layout.records] {
-            create(path, "", CreateMode::Persistent);
-        }
-        create(&layout.epoch, "1", CreateMode::Persistent);
-        let fence = Fence { contender, epoch: layout.epoch.clone(), counter: 1, version: 0 };
-        Self {
-            model,
-            session,
-            conn: 1,
-            now: Millis(0),
-            core: StoreCore::new(layout, fence),
-            wire: VecDeque::new(),
-            back: VecDeque::new(),
-            ended: BTreeMap::new(),
-            rng: Rng::new(seed),
-            losses: 0,
-        }
-    }
-
-    fn input(&mut self, input: StoreInput) {
-        let mut out = Vec::new();
-        self.core.handle(input, &mut out);
-        for output in out {
-            match output {
-                StoreOutput::Send { request, call } => self.wire.push_back((request, call)),
-                StoreOutput::Committed { id, result } => {
-                    assert_eq!(self.ended.insert(id, result), None, "a commit is answered once");
-                }
-                StoreOutput::Loaded { .. } | StoreOutput::Note { .. } => {}
-            }
-        }
-    }
-
-    /// One message moves, or the connection breaks and takes with it what was under way, one direction or both.
-    fn step(&mut self, may_break: bool) -> bool {
-        self.now += Millis(1);
-        if may_break && self.rng.chance(40) {
-            self.break_connection();
-        } else if let (Some((request, call)), true) = (self.wire.front().cloned(), self.back.is_empty() || self.rng.chance(2)) {
-            self.wire.pop_front();
-            let mut out = Vec::new();
-            let message = FromClient::Request { xid: request, call };
-            self.model.handle(self.now, self.conn, message, &mut out);
-            for (_, said) in out {
-                let ToClient::Reply { xid, result } = said else { panic!("{said:?}") };
-                self.back.push_back((xid, result));
-            }
-        } else if let Some((request, result)) = self.back.pop_front() {
-            self.input(StoreInput::Answered { request, result });
-        } else {
-            return false;
-        }
-        true
-    }
-
-    fn break_connection(&mut self) {
-        self.losses += 1;
-        // A part of what was sent arrives after all; none of the answers does.
-        let arrives = self.rng.below(self.wire.len() as u64 + 1);
-        let mut lost: Vec<u64> = self.back.drain(..).map(|(request, _)| request).collect();
-        let mut out = Vec::new();
-        for (at, (request, call)) in std::mem::take(&mut self.wire).into_iter().enumerate() {
-            if (at as u64) < arrives {
-                let message = FromClient::Request { xid: request, call };
-                self.model.handle(self.now, self.conn, message, &mut out);
-            }
-            lost.push(request);
-        }
-        self.model.broken(self.conn);
-        self.conn += 1;
-        let hello = FromClient::Hello { session: Some(self.session), timeout: Millis(10_000) };
-        self.model.handle(self.now, self.conn, hello, &mut out);
-        for request in lost {
-            let result = Err(Failure::Request(ZkError::ConnectionLoss));
-            self.input(StoreInput::Answered { request, result });
-        }
-    }
-}
-
-fn random_txn(rng: &mut Rng) -> Txn {
-    let mut keys = ["a", "a/x", "a/y", "b/x", "b/y", "c/x"];
-    rng.shuffle(&mut keys);
-    let ops = 1 + rng.below(3) as usize;
-    keys[..ops].iter().fold(Txn::new(), |txn, key| {
-        let expect = match rng.below(6) {
-            0 => Expect::Absent,
-            1 => Expect::Version(1 + rng.below(3)),
-            _ => Expect::Any,
-        };
-        let bytes = if rng.chance(25) { 600 * 1024 } else { rng.below(40) as usize };
-        match rng.below(6) {
-            0 => txn.delete(*key, expect),
-            1 => txn.check(*key, expect),
-            _ => txn.put(*key, vec![rng.below(256) as u8; bytes], expect),
-        }
-    })
-}
-
-#[test]
-fn a_breaking_connection_loses_doubles_and_reorders_no_commit() {
-    let mut losses = 0;
-    for seed in 0..400 {
-        let mut rig = Rig::new(seed);
-        let mut rng = Rng::new(seed).split("transactions");
-        let mut table = Table::default();
-        let mut expected = BTreeMap::new();
-        for id in 0..60 {
-            let txn = random_txn(&mut rng);
-            expected.insert(id, table.apply(txn.clone()));
-            rig.input(StoreInput::Commit { id, txn });
-            for _ in 0..rng.below(12) {
-                rig.step(true);
-            }
-        }
-        while rig.step(false) {}
-        assert_eq!(rig.ended, expected, "seed {seed}");
-        losses += rig.losses;
-        compare(&rig.model, &table, seed);
-    }
-    assert!(losses > 1000, "only {losses} connections broke");
-}
-
-/// What lies on the server, read as a new term would read it, is what the plain table holds; and nothing else lies there.
-fn compare(model: &ZkModel, table: &Table, seed: u64) {
-    use mezzo_coordination::store::path::{decode, encode};
-    let under = "/m/mezzo/store/";
-    let records = table.load("");
-    let mut nodes = BTreeSet::new();
-    for path in model.paths(under) {
-        let Some((dir, name)) = path.strip_prefix(under).unwrap().split_once('/') else { continue };
-        // Chunks of a commit whose connection broke may be left for the next term to sweep.
-        if !name.contains("%-") {
-            nodes.insert(decode(dir, name).unwrap());
-        }
-    }
-    let keys: BTreeSet<String> = records.iter().map(|record| record.key.clone()).collect();
-    assert_eq!(nodes, keys, "seed {seed}");
-    for record in records {
-        let (dir, name) = encode(&record.key);
-        let data = model.peek(&format!("{under}{dir}/{name}")).unwrap();
-        if record.value.len() < 1000 {
-            assert_eq!(data[1..], record.value, "seed {seed}: {}", record.key);
-        }
-    }
-}
-
 #[test]
 fn a_session_that_moves_or_ends_is_heard_no_more() {
     let mut model = ZkModel::new(Millis(1000));
     let mut out = Vec::new();
-    let hello = |session| FromClient::Hello { session, timeout: Millis(500) };
+    let hello = |session| FromClient::Hello {
+        session,
+        timeout: Millis(500),
+    };
     model.handle(Millis(0), 1, hello(None), &mut out);
     // At least two ticks.
-    assert_eq!(out, [(1, ToClient::Welcome { session: 1, timeout: Millis(2000) })]);
+    assert_eq!(
+        out,
+        [(
+            1,
+            ToClient::Welcome {
+                session: 1,
+                timeout: Millis(2000)
+            }
+        )]
+    );
     out.clear();
     let create = |path: &str| {
         let (path, data) = (path.into(), "".into());
-        let op = WriteOp::Create { path, data, mode: CreateMode::Ephemeral, access: Access::Private };
-        FromClient::Request { xid: 7, call: Request::Write(op) }
+        let op = WriteOp::Create {
+            path,
+            data,
+            mode: CreateMode::Ephemeral,
+            access: Access::Private,
+        };
+        FromClient::Request {
+            xid: 7,
+            call: Request::Write(op),
+        }
     };
     model.handle(Millis(10), 1, create("/e"), &mut out);
     let created = Ok(Answer::Written(Written::Created { path: "/e".into() }));
-    assert_eq!(out, [(1, ToClient::Reply { xid: 7, result: created })]);
+    assert_eq!(
+        out,
+        [(
+            1,
+            ToClient::Reply {
+                xid: 7,
+                result: created
+            }
+        )]
+    );
     out.clear();
     model.handle(Millis(20), 2, hello(Some(1)), &mut out);
     model.handle(Millis(30), 1, create("/f"), &mut out);
@@ -519,7 +438,10 @@ fn a_session_that_moves_or_ends_is_heard_no_more() {
     assert!(model.peek("/e").is_some());
     model.elect(Millis(2999));
     model.tick(Millis(3000), &mut out);
-    assert!(model.peek("/e").is_some(), "a new leader gives every session its whole time again");
+    assert!(
+        model.peek("/e").is_some(),
+        "a new leader gives every session its whole time again"
+    );
     model.tick(Millis(5000), &mut out);
     assert!(model.peek("/e").is_none() && model.session_count() == 0);
     model.handle(Millis(5001), 3, hello(Some(1)), &mut out);

@@ -16,6 +16,9 @@ use zookeeper_client::{
 use super::{Access, Answer, CreateMode, Failure, Request, Stat, WriteOp, Written, ZkError};
 use crate::target::ZkTarget;
 
+/// A session with a real ZooKeeper. A clone is the same session; it closes when the last is dropped.
+pub type Session = Client;
+
 /// An answer, and the watch that the request set.
 pub struct Reply {
     /// The answer, or why there is none.
@@ -31,7 +34,7 @@ pub type ReplyFuture = Pin<Box<dyn Future<Output = Reply> + Send>>;
 ///
 /// # Errors
 /// What the client says.
-pub async fn connect(target: &ZkTarget, session_timeout: Duration) -> Result<Client, ZkError> {
+pub async fn connect(target: &ZkTarget, session_timeout: Duration) -> Result<Session, ZkError> {
     let mut connector = Client::connector().with_session_timeout(session_timeout);
     if let Some(credentials) = &target.credentials {
         connector = connector.with_auth("digest", credentials.as_bytes());
@@ -45,7 +48,7 @@ pub async fn connect(target: &ZkTarget, session_timeout: Duration) -> Result<Cli
 /// Hands a request to the session and returns its reply to be.
 ///
 /// `restricted` says that the session has credentials, so that [`Access`] can be kept.
-pub fn send(client: &Client, restricted: bool, request: Request) -> ReplyFuture {
+pub fn send(client: &Session, restricted: bool, request: Request) -> ReplyFuture {
     let client = client.clone();
     let mut reply: ReplyFuture = Box::pin(perform(client, restricted, request));
     // The client hands a request over when the future of its method is made, which the first poll does.

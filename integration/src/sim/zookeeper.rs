@@ -107,9 +107,20 @@ type Out = Vec<(u64, ToClient)>;
 /// A change that was made and is undone if a later one of its `multi` fails.
 #[derive(Debug)]
 enum Undo {
-    Created { path: String, parent: Node, owner: Option<i64> },
-    Set { path: String, before: Node },
-    Deleted { path: String, before: Node, parent: Node },
+    Created {
+        path: String,
+        parent: Node,
+        owner: Option<i64>,
+    },
+    Set {
+        path: String,
+        before: Node,
+    },
+    Deleted {
+        path: String,
+        before: Node,
+        parent: Node,
+    },
 }
 
 /// A watch that a change sets off.
@@ -142,7 +153,10 @@ impl ZkModel {
 
     /// The paths of all nodes at and under one, in order.
     pub fn paths<'a>(&'a self, under: &'a str) -> impl Iterator<Item = &'a str> + 'a {
-        self.nodes.keys().map(String::as_str).filter(move |path| path.starts_with(under))
+        self.nodes
+            .keys()
+            .map(String::as_str)
+            .filter(move |path| path.starts_with(under))
     }
 
     /// How many sessions live.
@@ -157,8 +171,12 @@ impl ZkModel {
 
     /// Expires what is due.
     pub fn tick(&mut self, now: Millis, out: &mut Out) {
-        let due: Vec<i64> =
-            self.sessions.iter().filter(|(_, s)| s.expires <= now).map(|(id, _)| *id).collect();
+        let due: Vec<i64> = self
+            .sessions
+            .iter()
+            .filter(|(_, s)| s.expires <= now)
+            .map(|(id, _)| *id)
+            .collect();
         for id in due {
             if let Some(conn) = self.end_session(id, out) {
                 self.conns.remove(&conn);
@@ -171,7 +189,10 @@ impl ZkModel {
     pub fn handle(&mut self, now: Millis, conn: u64, message: FromClient, out: &mut Out) {
         self.tick(now, out);
         match message {
-            FromClient::Hello { session: None, timeout } => {
+            FromClient::Hello {
+                session: None,
+                timeout,
+            } => {
                 let id = self.next_session;
                 self.next_session += 1;
                 self.zxid += 1;
@@ -186,7 +207,9 @@ impl ZkModel {
                 self.sessions.insert(id, session);
                 self.attach(now, conn, id, out);
             }
-            FromClient::Hello { session: Some(id), .. } => self.attach(now, conn, id, out),
+            FromClient::Hello {
+                session: Some(id), ..
+            } => self.attach(now, conn, id, out),
             FromClient::Ping => {
                 if self.touch(now, conn, out).is_some() {
                     out.push((conn, ToClient::Pong));
@@ -237,7 +260,13 @@ impl ZkModel {
         }
         session.expires = expiry(now, session.timeout, self.tick);
         self.conns.insert(conn, id);
-        out.push((conn, ToClient::Welcome { session: id, timeout: session.timeout }));
+        out.push((
+            conn,
+            ToClient::Welcome {
+                session: id,
+                timeout: session.timeout,
+            },
+        ));
         for xid in std::mem::take(&mut session.missed) {
             out.push((conn, ToClient::Fired { xid }));
         }
@@ -279,7 +308,10 @@ impl ZkModel {
         match call {
             Request::Get { path, .. } => {
                 let node = self.nodes.get(&path).ok_or(ZkError::NoNode)?;
-                Ok(Answer::Data { data: node.data.clone(), stat: node.stat() })
+                Ok(Answer::Data {
+                    data: node.data.clone(),
+                    stat: node.stat(),
+                })
             }
             Request::Exists { path, watch } => {
                 let stat = self.nodes.get(&path).map(Node::stat);
@@ -348,17 +380,26 @@ impl ZkModel {
         events: &mut Vec<Event>,
     ) -> Result<Written, ZkError> {
         match op {
-            WriteOp::Create { path, data, mode, .. } => {
+            WriteOp::Create {
+                path, data, mode, ..
+            } => {
                 let path = self.create(id, path, data, mode, undo)?;
                 events.push((path.clone(), WatchKind::Node));
                 events.push((parent_of(&path).to_owned(), WatchKind::Children));
                 Ok(Written::Created { path })
             }
-            WriteOp::Set { path, data, version } => {
+            WriteOp::Set {
+                path,
+                data,
+                version,
+            } => {
                 let zxid = self.zxid;
                 let node = self.nodes.get_mut(&path).ok_or(ZkError::NoNode)?;
                 check_version(node, version)?;
-                undo.push(Undo::Set { path: path.clone(), before: node.clone() });
+                undo.push(Undo::Set {
+                    path: path.clone(),
+                    before: node.clone(),
+                });
                 node.data = data;
                 node.stat.mzxid = zxid;
                 node.stat.version = node.stat.version.wrapping_add(1);
@@ -367,13 +408,21 @@ impl ZkModel {
                 Ok(Written::Set { version })
             }
             WriteOp::Delete { path, version } => {
-                let parent = self.nodes.get(parent_of(&path)).ok_or(ZkError::NoNode)?.clone();
+                let parent = self
+                    .nodes
+                    .get(parent_of(&path))
+                    .ok_or(ZkError::NoNode)?
+                    .clone();
                 let node = self.nodes.get(&path).ok_or(ZkError::NoNode)?;
                 check_version(node, version)?;
                 if !node.children.is_empty() {
                     return Err(ZkError::NotEmpty);
                 }
-                undo.push(Undo::Deleted { path: path.clone(), before: node.clone(), parent });
+                undo.push(Undo::Deleted {
+                    path: path.clone(),
+                    before: node.clone(),
+                    parent,
+                });
                 self.remove(&path, events);
                 Ok(Written::Deleted)
             }
@@ -424,20 +473,33 @@ impl ZkModel {
         if let Some(session) = owner.and_then(|id| self.sessions.get_mut(&id)) {
             session.ephemerals.insert(path.clone());
         }
-        let node = Node { data, stat, creates: 0, children: BTreeSet::new() };
+        let node = Node {
+            data,
+            stat,
+            creates: 0,
+            children: BTreeSet::new(),
+        };
         self.nodes.insert(path.clone(), node);
-        undo.push(Undo::Created { path: path.clone(), parent: before, owner });
+        undo.push(Undo::Created {
+            path: path.clone(),
+            parent: before,
+            owner,
+        });
         Ok(path)
     }
 
     fn remove(&mut self, path: &str, events: &mut Vec<Event>) {
-        let Some(node) = self.nodes.remove(path) else { return };
+        let Some(node) = self.nodes.remove(path) else {
+            return;
+        };
         if let Some(session) = self.sessions.get_mut(&node.stat.ephemeral_owner) {
             session.ephemerals.remove(path);
         }
         let parent_path = parent_of(path);
         if let Some(parent) = self.nodes.get_mut(parent_path) {
-            parent.children.remove(path.rsplit('/').next().unwrap_or_default());
+            parent
+                .children
+                .remove(path.rsplit('/').next().unwrap_or_default());
             parent.stat.pzxid = self.zxid;
         }
         events.push((path.to_owned(), WatchKind::Node));
@@ -447,7 +509,11 @@ impl ZkModel {
 
     fn take_back(&mut self, step: Undo) {
         match step {
-            Undo::Created { path, parent, owner } => {
+            Undo::Created {
+                path,
+                parent,
+                owner,
+            } => {
                 self.nodes.remove(&path);
                 self.nodes.insert(parent_of(&path).to_owned(), parent);
                 if let Some(session) = owner.and_then(|id| self.sessions.get_mut(&id)) {
@@ -455,7 +521,11 @@ impl ZkModel {
                 }
             }
             Undo::Set { path, before } => drop(self.nodes.insert(path, before)),
-            Undo::Deleted { path, before, parent } => {
+            Undo::Deleted {
+                path,
+                before,
+                parent,
+            } => {
                 if let Some(session) = self.sessions.get_mut(&before.stat.ephemeral_owner) {
                     session.ephemerals.insert(path.clone());
                 }
@@ -466,14 +536,19 @@ impl ZkModel {
     }
 
     fn watch(&mut self, id: i64, xid: u64, path: String, kind: WatchKind) {
-        self.watches.entry((path, kind)).or_default().insert((id, xid));
+        self.watches
+            .entry((path, kind))
+            .or_default()
+            .insert((id, xid));
     }
 
     /// Says what was watched for, once. It is said before anything that is answered later.
     fn fire(&mut self, events: Vec<Event>, out: &mut Out) {
         for event in events {
             for (id, xid) in self.watches.remove(&event).unwrap_or_default() {
-                let Some(session) = self.sessions.get_mut(&id) else { continue };
+                let Some(session) = self.sessions.get_mut(&id) else {
+                    continue;
+                };
                 match session.conn {
                     Some(conn) => out.push((conn, ToClient::Fired { xid })),
                     None => session.missed.push(xid),
@@ -488,7 +563,11 @@ impl Node {
         let num_children = i32::try_from(self.children.len()).unwrap_or(i32::MAX);
         // Every child that came counts once, and once more when it went.
         let cversion = self.creates.wrapping_mul(2).wrapping_sub(num_children);
-        Stat { num_children, cversion, ..self.stat }
+        Stat {
+            num_children,
+            cversion,
+            ..self.stat
+        }
     }
 }
 
