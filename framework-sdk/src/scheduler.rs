@@ -22,6 +22,7 @@ pub use grpc::Credential;
 
 /// What a framework is told. Between two [`SchedulerEvent::Subscribed`] there is always one
 /// [`SchedulerEvent::Disconnected`]; offers of the subscription before are void from then on.
+#[allow(clippy::large_enum_variant)] // a status is by far the most frequent of them
 #[derive(Clone, Debug, PartialEq)]
 pub enum SchedulerEvent {
     /// The framework is subscribed and its id is stored. Whatever tasks it believes in it should now name in a

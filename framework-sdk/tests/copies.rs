@@ -138,3 +138,29 @@ fn wrong_frameworks_are_found_out_within_a_hundred_seeds() {
         println!("{wrong:?}: seed {}: {}", failure.seed, failure.rule);
     }
 }
+
+#[test]
+fn wrong_drivers_are_found_out_within_a_hundred_seeds() {
+    let never = mezzo_model::Millis::from_secs(1_000_000_000);
+    let mut deaf = testing::config();
+    deaf.heartbeats_missed = u32::MAX;
+    deaf.call_timeout = never;
+    let mut asks_once = testing::config();
+    asks_once.reconcile_initial = never;
+    asks_once.reconcile_max = never;
+    let mut gives_up = testing::config();
+    gives_up.backoff_initial = never;
+    gives_up.backoff_max = never;
+    for (what, config) in [
+        ("deaf", deaf),
+        ("asks once", asks_once),
+        ("gives up", gives_up),
+    ] {
+        let profile = Profile::default();
+        let make = six::<true>;
+        let failure = (0..100)
+            .find_map(|seed| testing::run_seed(seed, &profile, config.clone(), &make).err())
+            .unwrap_or_else(|| panic!("{what}: a hundred seeds passed"));
+        println!("{what}: seed {}: {}", failure.seed, failure.rule);
+    }
+}

@@ -6,6 +6,9 @@
 //!
 //! Invariant: without a store nothing is remembered over a crash, and nothing waits.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mezzo_coordination::{CommitError, Op, Txn};
@@ -25,10 +28,13 @@ use crate::store::{self, Kept};
 const MAX_STEPS: usize = 500;
 /// Batches that may wait for the store; a framework that gets so far behind stops.
 pub const MAX_WAITING: usize = 1_000_000;
+/// Tasks in the ledger; beyond, what nobody here launched is not entered.
+pub const MAX_TASKS: usize = 1_000_000;
 /// The pause before a transaction is tried again.
 const COMMIT_AGAIN: Millis = Millis(500);
 
 /// What the machinery is told.
+#[allow(clippy::large_enum_variant)] // a status is by far the most frequent of them
 #[derive(Clone, Debug, PartialEq)]
 pub enum FrameworkInput {
     /// Time has passed.
@@ -268,6 +274,8 @@ impl<S: Scheduler> FrameworkCore<S> {
                 task.state = state;
                 task.agent = agent.or(task.agent.take());
             }
+            // A master that makes tasks up without end does not fill our memory with them.
+            None if self.ledger.len() >= MAX_TASKS => {}
             None => {
                 let task = LedgerTask {
                     agent,

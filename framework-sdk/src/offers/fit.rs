@@ -181,10 +181,10 @@ fn pick_ports(request: &Request, available: &Resources, rng: &mut Rng) -> Result
     let (wanted, offered) = (request.ports.len(), free.count());
     let mut fixed = BTreeSet::new();
     for wish in &request.ports {
-        if let PortWish::Fixed(port) = wish {
-            if !free.has(u64::from(*port)) || !fixed.insert(*port) {
-                return Err(Misfit::Port(*port));
-            }
+        if let PortWish::Fixed(port) = wish
+            && (!free.has(u64::from(*port)) || !fixed.insert(*port))
+        {
+            return Err(Misfit::Port(*port));
         }
     }
     for port in &fixed {

@@ -14,6 +14,7 @@ use crate::scheduler::{DriverConfig, SchedulerEvent};
 use crate::store::{self, Kept};
 
 /// Something a process asks of the world.
+#[allow(clippy::large_enum_variant)] // short-lived
 #[derive(Debug)]
 pub(super) enum Act {
     Driver(DriverOutput),

@@ -132,6 +132,7 @@ pub enum NoteLevel {
 }
 
 /// What the core asks of its shell; carried out in order.
+#[allow(clippy::large_enum_variant)] // a delivered status is by far the most frequent of them
 #[derive(Clone, Debug, PartialEq)]
 pub enum DriverOutput {
     /// Connect to a master and subscribe; answered by `Accepted` and events, or by `Closed`.
