@@ -1,0 +1,3 @@
+//! The read model.
+mod change;
+pub use change::{AgentView, Change, Fate, FrameworkView};
