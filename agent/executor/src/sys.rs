@@ -96,5 +96,9 @@ pub fn reset_signals() {
         // SAFETY: the default action runs no code of ours. SIGKILL and SIGSTOP refuse, which is right.
         let _ = unsafe { sigaction(signal, &default) };
     }
+    for number in libc::SIGRTMIN()..=libc::SIGRTMAX() {
+        // SAFETY: as above, for the real-time signals, which have no names.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
     let _ = SigSet::empty().thread_set_mask();
 }

@@ -22,9 +22,11 @@ const RUNAWAY: &str = "\
 #[test]
 fn a_kill_asks_the_whole_tree_first() {
     // The shell ignores the signal; its child, which only hears it because the whole tree does, ends the wait.
-    let mut bed = Bed::shell("trap 'echo asked' TERM; sleep 1000; echo child ended; exit 0");
+    let mut bed = Bed::shell(
+        "trap 'echo asked' TERM; sh -c 'echo ready; exec sleep 1000'; echo child ended; exit 0",
+    );
     let mut agent = bed.running(task());
-    wait_for_child(&bed);
+    wait_for_lines(&bed.sandbox("stdout"), 1);
     agent.kill(Some(Duration::from_secs(1_000)));
     agent.expect(TaskState::Killing);
     let end = agent.expect(TaskState::Finished);
@@ -32,7 +34,7 @@ fn a_kill_asks_the_whole_tree_first() {
     bed.expect_left();
     let mut said: Vec<_> = bed.read("stdout").lines().map(str::to_owned).collect();
     said.sort();
-    assert_eq!(said, ["asked", "child ended"]);
+    assert_eq!(said, ["asked", "child ended", "ready"]);
 }
 
 #[test]
@@ -184,16 +186,5 @@ fn a_storm_of_forks_is_ended() {
             .split(|&b| b == 0)
             .any(|v| v == marker.as_bytes());
         assert!(!ours, "{} is left", process.path().display());
-    }
-}
-
-/// Waits until the payload's shell has a child.
-fn wait_for_child(bed: &Bed) {
-    let leash = children(bed.executor_pid())[0];
-    let shell = children(leash)[0];
-    let deadline = Instant::now() + super::bed::PATIENCE;
-    while children(shell).is_empty() {
-        assert!(Instant::now() < deadline, "the shell has no child");
-        std::thread::yield_now();
     }
 }

@@ -134,6 +134,7 @@ fn config(
         "hostname": "ward",
         "mounts": [
             {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]},
             {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"},
             bind(sandbox.into(), "/mnt")
         ],
@@ -176,7 +177,7 @@ fn a_container_is_asked_and_then_forced() {
     }
     // The first process hears SIGTERM only if it has a handler; its child dies of it.
     let mut ward = Ward::new(
-        "trap 'echo asked' TERM; echo ready; sleep 1000; exit 7",
+        "trap 'echo asked' TERM; sh -c 'echo ready; exec sleep 1000'; exit 7",
         PLENTY,
     );
     let mut agent = ward.bed.running(task());
