@@ -309,8 +309,7 @@ mod tests {
             ("nobody", "marathon")
         );
         let refused = parse(&["--decline_offer_duration=soon"])
-            .err()
-            .expect("no span")
+            .expect_err("no span")
             .to_string();
         assert!(refused.contains("'soon' is not a duration"), "{refused}");
     }

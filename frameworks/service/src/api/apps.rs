@@ -14,33 +14,21 @@ const MAX_APPS_AT_ONCE: usize = 1000;
 
 pub(super) fn read(call: &Call<'_>) -> Result<ApiCall, Response> {
     let rest: Vec<&str> = call.rest.iter().map(String::as_str).collect();
-    let force = call.query.truth("force", false);
-    match (call.method, rest.as_slice()) {
-        ("GET", []) => list(&call.query),
-        ("POST", []) => {
-            let update = Box::new(update(&call.json()?)?);
-            Ok(ApiCall::CreateApp { update, force })
-        }
-        ("PUT", []) => {
-            let partial = call.query.truth("partialUpdate", true);
-            Ok(ApiCall::PutApps {
-                updates: updates(call)?,
-                partial,
-                create: true,
-                force,
-            })
-        }
-        ("PATCH", []) => Ok(ApiCall::PutApps {
-            updates: updates(call)?,
-            partial: true,
-            create: false,
-            force,
-        }),
-        ("GET", ["*"]) => Ok(ApiCall::GetAppsBelow("/".to_owned())),
-        ("GET", [below @ .., "*"]) => Ok(ApiCall::GetAppsBelow(format!("/{}", below.join("/")))),
-        ("GET", [id @ .., "tasks"]) if !id.is_empty() => Ok(ApiCall::AppTasks(known(id)?)),
-        ("GET", [id @ .., "versions"]) if !id.is_empty() => Ok(ApiCall::Versions(known(id)?)),
-        ("GET", [id @ .., "versions", version]) if !id.is_empty() => {
+    match call.method {
+        "GET" => read_get(call, &rest),
+        "DELETE" => read_delete(call, &rest),
+        _ => read_change(call, &rest),
+    }
+}
+
+fn read_get(call: &Call<'_>, rest: &[&str]) -> Result<ApiCall, Response> {
+    match rest {
+        [] => list(&call.query),
+        ["*"] => Ok(ApiCall::GetAppsBelow("/".to_owned())),
+        [below @ .., "*"] => Ok(ApiCall::GetAppsBelow(format!("/{}", below.join("/")))),
+        [id @ .., "tasks"] if !id.is_empty() => Ok(ApiCall::AppTasks(known(id)?)),
+        [id @ .., "versions"] if !id.is_empty() => Ok(ApiCall::Versions(known(id)?)),
+        [id @ .., "versions", version] if !id.is_empty() => {
             let version = Version::parse(version)
                 .map_err(|bad| refusals::refused(&Refused::Conflict(bad.to_string()).into()))?;
             Ok(ApiCall::AppVersion {
@@ -48,13 +36,56 @@ pub(super) fn read(call: &Call<'_>) -> Result<ApiCall, Response> {
                 version,
             })
         }
-        ("GET", id) => Ok(ApiCall::GetApp(known(id)?)),
+        id => Ok(ApiCall::GetApp(known(id)?)),
+    }
+}
+
+fn read_delete(call: &Call<'_>, rest: &[&str]) -> Result<ApiCall, Response> {
+    match rest {
+        [id @ .., "tasks"] if !id.is_empty() => Ok(ApiCall::KillAppTasks {
+            id: known(id)?,
+            host: call.query.get("host").map(str::to_owned),
+            options: options(&call.query),
+        }),
+        [id @ .., "tasks", task] if !id.is_empty() => Ok(ApiCall::KillAppTask {
+            id: known(id)?,
+            task: (*task).to_owned(),
+            options: options(&call.query),
+        }),
+        [] => Err(call.method_not_allowed()),
+        // A delete overrides running deployments unless it is told not to.
+        id => Ok(ApiCall::DeleteApp {
+            id: known(id)?,
+            force: call.query.truth("force", true),
+        }),
+    }
+}
+
+fn read_change(call: &Call<'_>, rest: &[&str]) -> Result<ApiCall, Response> {
+    let force = call.query.truth("force", false);
+    let partial = call.query.truth("partialUpdate", true);
+    match (call.method, rest) {
+        ("POST", []) => {
+            let update = Box::new(update(&call.json()?)?);
+            Ok(ApiCall::CreateApp { update, force })
+        }
         ("POST", [id @ .., "restart"]) if !id.is_empty() => Ok(ApiCall::RestartApp {
             id: known(id)?,
             force,
         }),
+        ("PUT", []) => Ok(ApiCall::PutApps {
+            updates: updates(call)?,
+            partial,
+            create: true,
+            force,
+        }),
+        ("PATCH", []) => Ok(ApiCall::PutApps {
+            updates: updates(call)?,
+            partial: true,
+            create: false,
+            force,
+        }),
         ("PUT", id) => {
-            let partial = call.query.truth("partialUpdate", true);
             let (id, update) = (given(id)?, Box::new(update(&call.json()?)?));
             Ok(ApiCall::PutApp {
                 id,
@@ -74,21 +105,6 @@ pub(super) fn read(call: &Call<'_>) -> Result<ApiCall, Response> {
                 force,
             })
         }
-        ("DELETE", [id @ .., "tasks"]) if !id.is_empty() => Ok(ApiCall::KillAppTasks {
-            id: known(id)?,
-            host: call.query.get("host").map(str::to_owned),
-            options: options(&call.query),
-        }),
-        ("DELETE", [id @ .., "tasks", task]) if !id.is_empty() => Ok(ApiCall::KillAppTask {
-            id: known(id)?,
-            task: (*task).to_owned(),
-            options: options(&call.query),
-        }),
-        // A delete overrides running deployments unless it is told not to.
-        ("DELETE", id) if !id.is_empty() => Ok(ApiCall::DeleteApp {
-            id: known(id)?,
-            force: call.query.truth("force", true),
-        }),
         _ => Err(call.method_not_allowed()),
     }
 }

@@ -29,7 +29,7 @@ pub fn refused(refusal: &Refusal) -> Response {
         }
         Refusal::TooManyDeployments(_) => Response::message(403, refusal.to_string()),
         Refusal::NoServicePort { .. } => Response::message(422, refusal.to_string()),
-        Refusal::NotLeading => Response::message(503, refusal.to_string()),
+        Refusal::StoreBehind | Refusal::NotLeading => Response::message(503, refusal.to_string()),
     }
 }
 

@@ -58,8 +58,9 @@ impl Default for Config {
     }
 }
 
-/// What the core is told.
+/// What the core is told. An input lives for one call, so its size does not matter.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)]
 pub enum Input {
     /// Time has passed; see [`Core::next_deadline`](super::Core::next_deadline). Also the first input of a term.
     Tick,

@@ -149,6 +149,11 @@ impl<E> Journal<E> {
         self.under_way.is_some() || !self.sealed.is_empty() || !self.open.records.is_empty()
     }
 
+    /// How many units wait for the transaction that is under way.
+    pub fn backlog(&self) -> usize {
+        self.sealed.len()
+    }
+
     /// The next transaction to commit, if none is under way, or the one under way if it is to be tried again.
     pub fn next_commit(&mut self, now: Millis) -> Option<(u64, Txn)> {
         self.seal();

@@ -371,6 +371,11 @@ pub enum Refusal {
         /// The last.
         high: u16,
     },
+    /// The store does not take what was asked for before.
+    #[error(
+        "the store does not answer, and too many changes wait for it already; try again when it is back"
+    )]
+    StoreBehind,
     /// This process does not lead (any more).
     #[error("this process does not lead; ask again")]
     NotLeading,

@@ -11,11 +11,18 @@ mod service_ports;
 mod tasks;
 mod views;
 
+/// Units that may wait for the store before changes are refused.
+const MAX_BACKLOG: usize = 2048;
+
 impl Core {
     /// Somebody asks for something.
     pub(super) fn on_api(&mut self, request: u64, call: ApiCall, out: &mut Vec<Output>) {
         let changes = changes(&call);
-        let answer = self.answer(call, out);
+        let answer = if changes && self.journal.backlog() > MAX_BACKLOG {
+            Err(Refusal::StoreBehind)
+        } else {
+            self.answer(call, out)
+        };
         let waits = changes && answer.is_ok();
         let reply = Output::Reply {
             request,

@@ -298,6 +298,8 @@ impl Core {
     /// Tells the master whether offers are wanted, when that changed or when old refusals are worth nothing.
     pub(super) fn ask_for_offers(&mut self, out: &mut Vec<Output>) {
         if !self.connected {
+            // The next subscription asks anew.
+            self.demand.pending = false;
             return;
         }
         let roles = vec![self.config.role.clone()];

@@ -305,9 +305,9 @@ fn rules() -> Vec<Row> {
             "needs a command",
         ),
         create(
-            json!({"healthChecks": [{"protocol": "MESOS_HTTP"}]}),
+            json!({"healthChecks": [{"protocol": "MESOS_HTTPS"}]}),
             422,
-            "MESOS_HTTP is not served",
+            "MESOS_HTTPS is not served",
         ),
         create(
             json!({"healthChecks": [{"intervalSeconds": 0}]}),

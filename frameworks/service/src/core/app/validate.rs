@@ -9,8 +9,12 @@ use mezzo_sdk::offers::Constraint;
 use super::document::Problems;
 use super::{AppSpec, CheckProtocol};
 
-/// Checks that the executor does are served for these protocols.
-const EXECUTOR_CHECKS: [CheckProtocol; 1] = [CheckProtocol::Command];
+/// The protocols that the executor can ask with.
+const EXECUTOR_CHECKS: [CheckProtocol; 3] = [
+    CheckProtocol::Command,
+    CheckProtocol::MesosHttp,
+    CheckProtocol::MesosTcp,
+];
 
 /// Judges a definition whose id stands at `path`.
 pub fn check(spec: &AppSpec, path: &str, own_role: &str, problems: &mut Problems) {
@@ -154,7 +158,7 @@ fn health_checks(spec: &AppSpec, path: &str, problems: &mut Problems) {
             problems.rule(
                 format!("{at}({index})/protocol"),
                 format!(
-                    "{} is not served by this version of Mezzo; use HTTP, HTTPS, TCP or COMMAND",
+                    "{} is not served by this version of Mezzo; use HTTPS, or a COMMAND that asks",
                     check.protocol.as_str()
                 ),
             );

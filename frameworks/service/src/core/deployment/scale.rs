@@ -92,6 +92,9 @@ pub fn plan_scale(view: &ScaleView) -> ScaleStep {
 
 /// The `count` instances that end: those named, then those whose end keeps the groups even, then the least worth.
 fn select(view: &ScaleView, count: usize) -> Vec<InstanceId> {
+    if count == 0 {
+        return Vec::new();
+    }
     let mut left: Vec<&Present> = view.present.iter().collect();
     left.sort_by_key(|one| order(one, view));
     let mut kill = Vec::with_capacity(count);

@@ -231,7 +231,10 @@ fn health_check(check: &HealthCheck, ports: &[u16]) -> v1::HealthCheck {
     let http = |scheme: &str| HttpCheckInfo {
         scheme: Some(scheme.to_owned()),
         port,
-        path: check.path.clone(),
+        path: check
+            .path
+            .as_ref()
+            .map(|path| format!("/{}", path.trim_start_matches('/'))),
         ..Default::default()
     };
     let kind = match check.protocol {

@@ -135,29 +135,27 @@ impl Core {
             self.note(NoteLevel::Info, words, out);
             self.unlock(conflict);
         }
-        let changes = affected.iter().map(|one| one.change.clone()).collect();
+        let changes: Vec<Change> = affected.iter().map(|one| one.change.clone()).collect();
         let definitions: Vec<(AppId, Option<Arc<AppSpec>>)> = affected
             .iter()
             .filter(|one| one.changes_definition())
             .map(|one| (one.change.app.clone(), one.to.clone()))
             .collect();
-        for (app, to) in &definitions {
-            self.define(app, to.clone());
-        }
+        self.adopt(definitions);
         if !steps.is_empty() {
             self.start(
                 Deployment {
                     id,
                     version,
-                    changes,
+                    changes: changes.clone(),
                     steps,
                     step: 0,
                 },
                 out,
             );
         }
-        for (app, _) in &definitions {
-            self.prune_versions(app);
+        for change in &changes {
+            self.prune_versions(&change.app);
         }
         Ok(deployed)
     }
@@ -210,7 +208,13 @@ impl Core {
         Ok(settled)
     }
 
-    /// Makes a definition the wanted one.
+    /// Makes definitions the wanted ones.
+    fn adopt(&mut self, definitions: Vec<(AppId, Option<Arc<AppSpec>>)>) {
+        for (app, to) in definitions {
+            self.define(&app, to);
+        }
+    }
+
     fn define(&mut self, id: &AppId, to: Option<Arc<AppSpec>>) {
         match &to {
             Some(spec) => {

@@ -191,7 +191,11 @@ fn the_youngest_end_first_or_the_oldest() {
             .put("/web", json!({"instances": 1}), false)
             .expect("taken");
         world.calm();
-        assert_eq!(world.live("/web"), [order[survivor].clone()], "{selection}");
+        assert_eq!(
+            world.live("/web"),
+            vec![order[survivor].clone()],
+            "{selection}"
+        );
     }
 }
 

@@ -38,7 +38,7 @@ fn a_launch_that_was_written_and_never_sent_is_tried_again_under_another_name() 
     world.tasks.clear();
     world.fail_over();
     world.calm();
-    assert_eq!(world.live("/web"), [lost.replace("._app.1", "._app.2")]);
+    assert_eq!(world.live("/web"), vec![lost.replace("._app.1", "._app.2")]);
 }
 
 #[test]

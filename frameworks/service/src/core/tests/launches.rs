@@ -42,7 +42,7 @@ fn an_app_is_launched_and_offers_are_let_go() {
     let Answer::Created(view, deployed) = created else {
         panic!("{created:?}")
     };
-    assert_eq!(view.deployments, [deployed.deployment.clone()]);
+    assert_eq!(view.deployments, vec![deployed.deployment.clone()]);
     assert_eq!(view.spec.version, deployed.version);
     assert!(world.told.iter().any(is_revive), "{:?}", world.told);
     world.told.clear();
@@ -324,4 +324,36 @@ fn a_tick_without_news_changes_nothing() {
     }
     assert!(world.told.is_empty());
     assert_eq!(world.records, before);
+}
+
+#[test]
+fn changes_do_not_pile_up_before_a_store_that_is_away() {
+    let mut world = World::new();
+    world
+        .create(json!({"id": "/web", "cmd": "x"}))
+        .expect("taken");
+    world.hold_commits = true;
+    let mut refused = None;
+    for n in 0..5000 {
+        let document = json!({"env": {"N": n.to_string()}});
+        let update = Box::new(crate::core::app::AppUpdate::read(&document, "").expect("good"));
+        let id = app("/web");
+        let request = world.send(ApiCall::PutApp {
+            id,
+            update,
+            partial: true,
+            create: true,
+            force: true,
+        });
+        if let Some(Err(refusal)) = world.replies.remove(&request) {
+            refused = Some(refusal);
+            break;
+        }
+    }
+    assert_eq!(refused, Some(Refusal::StoreBehind));
+    let reads = world.call(ApiCall::GetApp(app("/web")));
+    assert!(reads.is_ok(), "what is known can still be read");
+    world.hold_commits = false;
+    world.let_commit();
+    assert!(world.put("/web", json!({"cmd": "y"}), true).is_ok());
 }

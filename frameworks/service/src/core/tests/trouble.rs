@@ -106,7 +106,7 @@ fn a_lost_agents_instances_are_replaced_at_once_and_ended_when_they_come_back() 
             .iter()
             .map(ToString::to_string)
             .collect::<Vec<_>>(),
-        [lost.clone()]
+        vec![lost.clone()]
     );
     world.update(&lost, TaskState::Killed);
     let left = world
@@ -126,7 +126,7 @@ fn with_patience_the_replacement_comes_later_and_the_surplus_goes() {
     world.offer("a2", BIG);
     world.pass(59_000);
     world.offer("a2", BIG);
-    assert_eq!(world.live("/web"), [lost.clone()], "it is waited for");
+    assert_eq!(world.live("/web"), vec![lost.clone()], "it is waited for");
     let Ok(Answer::Tasks { tasks, .. }) = world.call(ApiCall::AppTasks(app("/web"))) else {
         panic!()
     };
@@ -147,7 +147,7 @@ fn without_a_limit_it_is_waited_for() {
     world.update(&lost, TaskState::Unreachable);
     world.pass(40 * 24 * 3600 * 1000);
     world.offer("a2", BIG);
-    assert_eq!(world.live("/web"), [lost.clone()]);
+    assert_eq!(world.live("/web"), vec![lost.clone()]);
     world.update(&lost, TaskState::Running);
     assert!(world.killed().is_empty());
 }
@@ -230,7 +230,7 @@ fn a_launch_that_nobody_confirms_is_ended_and_tried_again() {
             .iter()
             .map(ToString::to_string)
             .collect::<Vec<_>>(),
-        [first.clone()]
+        vec![first.clone()]
     );
     world.update(&first, TaskState::Gone);
     world.pass(2000);

@@ -156,7 +156,7 @@ impl World {
             self.new[starting[choice]].1 = true;
             return true;
         }
-        let state = if choice % 2 == 0 {
+        let state = if choice.is_multiple_of(2) {
             OldState::Healthy
         } else {
             OldState::Down
