@@ -21,6 +21,9 @@ struct Arguments {
     /// Print the last steps of a broken run.
     #[arg(long)]
     trace: bool,
+    /// Print every step.
+    #[arg(long)]
+    echo: bool,
     /// Plant a bug, by its name, such as `EarlyFlush`.
     #[arg(long)]
     bug: Option<String>,
@@ -42,7 +45,14 @@ fn main() -> ExitCode {
     let (start, mut counts, mut steps, mut virtual_ms, mut broken) =
         (Instant::now(), Counts::default(), 0, 0, 0);
     for seed in arguments.from..arguments.from + arguments.seeds {
-        let report = run(seed, Size::default(), bugs);
+        let report = run(
+            seed,
+            Size {
+                echo: arguments.echo,
+                ..Size::default()
+            },
+            bugs,
+        );
         counts.add(&report.faults);
         steps += report.steps;
         virtual_ms += report.virtual_ms;
@@ -66,7 +76,11 @@ fn main() -> ExitCode {
     for kind in Kind::ALL {
         println!("  {kind:?}: {}", counts.of(kind));
     }
-    if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if broken == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn named(name: &str) -> Option<Bug> {

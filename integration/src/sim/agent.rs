@@ -11,6 +11,9 @@ use mezzo_model::rng::Rng;
 use mezzo_model::time::Millis;
 use mezzo_sdk::executor::core::DriverInput;
 use mezzo_sdk::scheduler::core::CloseReason;
+use mezzo_wire::link::{
+    self, AcknowledgeUpdate, AgentMessage, MasterMessage, agent_message, master_message,
+};
 
 use super::bugs::Bug;
 use super::container::{Act, Container};
@@ -45,6 +48,8 @@ pub struct Agent {
     detector: Option<Coord>,
     links: BTreeMap<u64, Conn>,
     leaders: BTreeMap<u64, Arc<str>>,
+    /// Of the master that spoke last.
+    epoch: Option<link::Epoch>,
     sockets: BTreeMap<u64, ContainerId>,
     next_socket: u64,
     /// Writes under way that are to be flushed.
@@ -55,7 +60,12 @@ pub struct Agent {
 
 impl Agent {
     /// A machine whose agent has never run.
-    pub fn new(config: Config, directory: Directory, make_detector: MakeDetector, seeds: Rng) -> Self {
+    pub fn new(
+        config: Config,
+        directory: Directory,
+        make_detector: MakeDetector,
+        seeds: Rng,
+    ) -> Self {
         Self {
             name: config.hostname.clone(),
             config,
@@ -71,6 +81,7 @@ impl Agent {
             detector: None,
             links: BTreeMap::new(),
             leaders: BTreeMap::new(),
+            epoch: None,
             sockets: BTreeMap::new(),
             next_socket: 1,
             flushes: BTreeSet::new(),
@@ -90,7 +101,10 @@ impl Agent {
 
     /// Containers whose executor process lives.
     pub fn living_containers(&self) -> usize {
-        self.containers.values().filter(|container| !container.dead).count()
+        self.containers
+            .values()
+            .filter(|container| !container.dead)
+            .count()
     }
 
     /// `kill -9` of the executor of one living container, if there is one.
@@ -102,7 +116,9 @@ impl Agent {
             .map(|(id, _)| id.clone())
             .collect();
         let at = usize::try_from(pick % (living.len().max(1) as u64)).unwrap_or(0);
-        let Some(id) = living.get(at).cloned() else { return false };
+        let Some(id) = living.get(at).cloned() else {
+            return false;
+        };
         self.destroy(ctx, &id);
         true
     }
@@ -127,8 +143,10 @@ impl Agent {
             Output::Log { id, records, flush } => self.log(ctx, id, records, flush),
             Output::Dial { link, address } => self.dial(ctx, link, &address),
             Output::ToMaster { link, message } => {
-                if let Some(conn) = self.links.get(&link) {
-                    ctx.send(*conn, Side::Client, Payload::Agent(message));
+                if let Some(conn) = self.links.get(&link).copied()
+                    && let Some(message) = self.spoil(ctx, link, message)
+                {
+                    ctx.send(conn, Side::Client, Payload::Agent(message));
                 }
             }
             Output::HangUp { link } => {
@@ -138,35 +156,61 @@ impl Agent {
             }
             Output::AnswerHello { conn, answer } => {
                 if let Some(container) = self.sockets.get(&conn).cloned() {
-                    ctx.on_machine(0, Local::HelloAnswered { container, conn, answer });
+                    ctx.on_machine(
+                        0,
+                        Local::HelloAnswered {
+                            container,
+                            conn,
+                            answer,
+                        },
+                    );
                 }
             }
             Output::ToExecutor { conn, event } => {
                 if let Some(container) = self.sockets.get(&conn).cloned() {
-                    ctx.on_machine(0, Local::ToExecutor { container, conn, event });
+                    ctx.on_machine(
+                        0,
+                        Local::ToExecutor {
+                            container,
+                            conn,
+                            event,
+                        },
+                    );
                 }
             }
             Output::CloseExecutor { conn } => {
                 if let Some(container) = self.sockets.remove(&conn) {
-                    self.drive(ctx, &container, DriverInput::Disconnected("closed".to_owned()));
+                    self.drive(
+                        ctx,
+                        &container,
+                        DriverInput::Disconnected("closed".to_owned()),
+                    );
                 }
             }
             Output::Launch(launch) => self.launch(ctx, &launch),
             Output::Destroy { container } => self.destroy(ctx, &container),
             Output::Probe { containers } => {
                 for (place, last) in containers {
-                    let lives = self.containers.get(&place.container).is_some_and(|it| !it.dead);
-                    let alive = if lives && !ctx.bugs.has(Bug::Orphans) {
+                    let lives = self
+                        .containers
+                        .get(&place.container)
+                        .is_some_and(|it| !it.dead);
+                    let alive = if lives {
                         last.or(Some(Pid { pid: 1, start: 1 }))
                     } else {
                         None
                     };
-                    let probed = Input::Probed { container: place.container, alive };
+                    let probed = Input::Probed {
+                        container: place.container,
+                        alive,
+                    };
                     ctx.later(1, Local::Agent(Box::new(probed)));
                 }
             }
             Output::RemoveSandbox { place } => {
-                let removed = Input::SandboxRemoved { container: place.container };
+                let removed = Input::SandboxRemoved {
+                    container: place.container,
+                };
                 ctx.later(1, Local::Agent(Box::new(removed)));
             }
             Output::Stop { error } => {
@@ -183,10 +227,20 @@ impl Agent {
     }
 
     /// A write is answered at once, a flush after the disk's turn; both in order.
-    fn log(&mut self, ctx: &mut Ctx<'_>, id: u64, records: Vec<mezzo_agent::core::Record>, flush: bool) {
+    fn log(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        id: u64,
+        records: Vec<mezzo_agent::core::Record>,
+        flush: bool,
+    ) {
         self.disk.append(id, records);
         let early = ctx.bugs.has(Bug::EarlyFlush);
-        let wait = if flush && !early { 3 + ctx.rng.below(6) } else { 0 };
+        let wait = if flush && !early {
+            3 + ctx.rng.below(6)
+        } else {
+            0
+        };
         self.flush_at = (ctx.now.mono.0 + wait).max(self.flush_at);
         ctx.later(self.flush_at - ctx.now.mono.0, Local::Logged { id });
         if flush && !early {
@@ -196,13 +250,21 @@ impl Agent {
     }
 
     fn dial(&mut self, ctx: &mut Ctx<'_>, link: u64, address: &str) {
-        let conn = self.directory.get(address).copied().and_then(|host| ctx.connect(host));
+        let conn = self
+            .directory
+            .get(address)
+            .copied()
+            .and_then(|host| ctx.connect(host));
         let input = match conn {
             Some(conn) => {
                 self.links.insert(link, conn);
                 Input::LinkUp { link }
             }
-            None => Input::LinkDown { link, reason: "cannot connect".to_owned(), leader: None },
+            None => Input::LinkDown {
+                link,
+                reason: "cannot connect".to_owned(),
+                leader: None,
+            },
         };
         let wait = 1 + ctx.rng.below(3);
         ctx.later(wait, Local::Agent(Box::new(input)));
@@ -213,7 +275,10 @@ impl Agent {
         // One launch in two hundred fails, as runtimes do.
         if ctx.rng.below(200) == 0 {
             let message = "the runtime is not in the mood".to_owned();
-            let failed = Input::LaunchFailed { container: id, message };
+            let failed = Input::LaunchFailed {
+                container: id,
+                message,
+            };
             ctx.later(2, Local::Agent(Box::new(failed)));
             return;
         }
@@ -222,40 +287,68 @@ impl Agent {
         let container = Container::new(place.framework.clone(), place.executor.clone(), seed);
         self.containers.insert(id.clone(), container);
         self.pids += 1;
-        let process = Pid { pid: self.pids, start: ctx.now.mono.0 };
-        let launched = Input::Launched { container: id.clone(), process };
+        let process = Pid {
+            pid: self.pids,
+            start: ctx.now.mono.0,
+        };
+        let launched = Input::Launched {
+            container: id.clone(),
+            process,
+        };
         let wait = 1 + ctx.rng.below(3);
         ctx.later(wait, Local::Agent(Box::new(launched)));
-        let begin = ContainerStep { container: id, what: Step::Begin };
+        let begin = ContainerStep {
+            container: id,
+            what: Step::Begin,
+        };
         let wait = 2 + ctx.rng.below(10);
         ctx.on_machine(wait, Local::Container(begin));
     }
 
     fn destroy(&mut self, ctx: &mut Ctx<'_>, id: &ContainerId) {
         let mut acts = Vec::new();
-        let mut end = ContainerEnd::default();
-        if let Some(container) = self.containers.get_mut(id) {
+        if let Some(container) = self.containers.get_mut(id)
+            && !ctx.bugs.has(Bug::Orphans)
+        {
             container.kill(&mut acts);
-            end.status = Some(9);
         }
         self.act(ctx, id, acts);
-        let gone = ContainerStep { container: id.clone(), what: Step::Gone };
+        let gone = ContainerStep {
+            container: id.clone(),
+            what: Step::Gone,
+        };
         let wait = 1 + ctx.rng.below(5);
         ctx.on_machine(wait, Local::Container(gone));
     }
 
     /// The last process of a container is gone: the agent learns it from the kernel if it is there.
     fn gone(&mut self, ctx: &mut Ctx<'_>, id: &ContainerId) {
-        let killed = self.containers.remove(id).is_none_or(|container| container.dead);
-        let sockets: Vec<u64> =
-            self.sockets.iter().filter(|(_, at)| *at == id).map(|(conn, _)| *conn).collect();
+        let killed = self
+            .containers
+            .remove(id)
+            .is_none_or(|container| container.dead);
+        let sockets: Vec<u64> = self
+            .sockets
+            .iter()
+            .filter(|(_, at)| *at == id)
+            .map(|(conn, _)| *conn)
+            .collect();
         for conn in sockets {
             self.sockets.remove(&conn);
             self.feed(ctx, Input::ExecutorGone { conn });
         }
         let status = Some(if killed { 9 } else { 0 });
-        let end = ContainerEnd { status, ..ContainerEnd::default() };
-        self.feed(ctx, Input::ContainerEnded { container: id.clone(), end });
+        let end = ContainerEnd {
+            status,
+            ..ContainerEnd::default()
+        };
+        self.feed(
+            ctx,
+            Input::ContainerEnded {
+                container: id.clone(),
+                end,
+            },
+        );
     }
 
     fn drive(&mut self, ctx: &mut Ctx<'_>, id: &ContainerId, input: DriverInput) {
@@ -271,14 +364,21 @@ impl Agent {
             match act {
                 Act::Dial => self.executor_dials(ctx, id),
                 Act::Send(call) => {
-                    let conn = self.sockets.iter().find(|(_, at)| *at == id).map(|(conn, _)| *conn);
+                    let conn = self
+                        .sockets
+                        .iter()
+                        .find(|(_, at)| *at == id)
+                        .map(|(conn, _)| *conn);
                     if let Some(conn) = conn {
                         let call = Input::ExecutorCall { conn, call };
                         ctx.later(0, Local::Agent(Box::new(call)));
                     }
                 }
                 Act::Later(wait, what) => {
-                    let step = ContainerStep { container: id.clone(), what };
+                    let step = ContainerStep {
+                        container: id.clone(),
+                        what,
+                    };
                     ctx.on_machine(wait, Local::Container(step));
                 }
                 Act::Began(task) => {
@@ -290,9 +390,15 @@ impl Agent {
                 Act::Over(task) => ctx.oracle.payload_over(&task),
             }
         }
-        let leaves = self.containers.get(id).is_some_and(Container::wants_to_leave);
+        let leaves = self
+            .containers
+            .get(id)
+            .is_some_and(Container::wants_to_leave);
         if leaves {
-            let gone = ContainerStep { container: id.clone(), what: Step::Gone };
+            let gone = ContainerStep {
+                container: id.clone(),
+                what: Step::Gone,
+            };
             ctx.on_machine(1, Local::Container(gone));
         }
     }
@@ -302,11 +408,18 @@ impl Agent {
             self.drive(ctx, id, DriverInput::Unreachable { watched: true });
             return;
         }
-        let Some((framework, executor)) = self.place_of(id) else { return };
+        let Some((framework, executor)) = self.place_of(id) else {
+            return;
+        };
         let conn = self.next_socket;
         self.next_socket += 1;
         self.sockets.insert(conn, id.clone());
-        let hello = Input::ExecutorHello { conn, framework, executor, container: id.clone() };
+        let hello = Input::ExecutorHello {
+            conn,
+            framework,
+            executor,
+            container: id.clone(),
+        };
         ctx.later(0, Local::Agent(Box::new(hello)));
     }
 
@@ -318,11 +431,45 @@ impl Agent {
         Some((container.framework.clone(), container.executor.clone()))
     }
 
-    /// The planted bug of an agent that obeys whoever speaks: every order seems to come from the highest epoch.
-    fn forge(&self, message: &mut mezzo_wire::link::MasterMessage) {
-        if let Some(highest) = self.core.as_ref().and_then(|core| core.ledger().epoch()) {
-            message.epoch = highest.to_wire();
+    /// Planted bugs of the link: what really goes out, if anything does.
+    fn spoil(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        link: u64,
+        mut message: Box<AgentMessage>,
+    ) -> Option<Box<AgentMessage>> {
+        match &mut message.body {
+            Some(agent_message::Body::Hello(hello)) if ctx.bugs.has(Bug::ForgetfulHello) => {
+                let mut keep = false;
+                hello.tasks.retain(|_| {
+                    keep = !keep;
+                    keep
+                });
+            }
+            Some(agent_message::Body::Update(update)) if ctx.bugs.has(Bug::LostTerminal) => {
+                if crate::client::is_terminal(update.status.state)
+                    && let (Some(uuid), Some(epoch)) = (&update.status.uuid, &self.epoch)
+                {
+                    let acknowledge = AcknowledgeUpdate {
+                        framework_id: update.framework_id.clone(),
+                        task_id: update.status.task_id.clone(),
+                        uuid: uuid.clone(),
+                    };
+                    let forged = MasterMessage {
+                        epoch: epoch.clone(),
+                        body: Some(master_message::Body::Acknowledge(acknowledge)),
+                    };
+                    let input = Input::FromMaster {
+                        link,
+                        message: Box::new(forged),
+                    };
+                    ctx.later(1, Local::Agent(Box::new(input)));
+                    return None;
+                }
+            }
+            _ => {}
         }
+        Some(message)
     }
 
     fn told(&mut self, ctx: &mut Ctx<'_>, told: Vec<Told>) {
@@ -332,7 +479,8 @@ impl Agent {
                     continue;
                 }
                 let address = leader.map(|leader| Arc::from(leader.address.as_str()));
-                self.leaders.extend(address.clone().map(|address| (0, address)));
+                self.leaders
+                    .extend(address.clone().map(|address| (0, address)));
                 self.feed(ctx, Input::Leader(address));
             }
         }
@@ -363,23 +511,32 @@ impl Process for Agent {
     }
 
     fn message(&mut self, ctx: &mut Ctx<'_>, conn: Conn, _side: Side, payload: Payload) {
-        if let Some(detector) = self.detector.as_mut().filter(|detector| detector.owns(conn)) {
+        if let Some(detector) = self
+            .detector
+            .as_mut()
+            .filter(|detector| detector.owns(conn))
+        {
             let told = detector.message(ctx, payload);
             return self.told(ctx, told);
         }
-        let Some(link) = self.links.iter().find(|(_, at)| **at == conn).map(|(link, _)| *link)
+        let Some(link) = self
+            .links
+            .iter()
+            .find(|(_, at)| **at == conn)
+            .map(|(link, _)| *link)
         else {
             return;
         };
         match payload {
-            Payload::Master(mut message) => {
+            Payload::Master(message) => {
+                self.epoch = Some(message.epoch.clone());
                 if ctx.bugs.has(Bug::LostKill) && is_kill(&message) {
                     return;
                 }
-                if ctx.bugs.has(Bug::AnyEpoch) {
-                    self.forge(&mut message);
-                }
                 self.feed(ctx, Input::FromMaster { link, message });
+                if let Some(epoch) = self.core.as_ref().and_then(|core| core.ledger().epoch()) {
+                    ctx.oracle.agent_stands_at(&self.name, epoch);
+                }
             }
             Payload::Closed(reason) => {
                 self.links.remove(&link);
@@ -389,21 +546,44 @@ impl Process for Agent {
                     _ => None,
                 };
                 let reason = format!("{reason:?}");
-                self.feed(ctx, Input::LinkDown { link, reason, leader });
+                self.feed(
+                    ctx,
+                    Input::LinkDown {
+                        link,
+                        reason,
+                        leader,
+                    },
+                );
             }
             _ => {}
         }
     }
 
     fn broken(&mut self, ctx: &mut Ctx<'_>, conn: Conn, _side: Side) {
-        if let Some(detector) = self.detector.as_mut().filter(|detector| detector.owns(conn)) {
+        if let Some(detector) = self
+            .detector
+            .as_mut()
+            .filter(|detector| detector.owns(conn))
+        {
             let told = detector.broken(ctx);
             return self.told(ctx, told);
         }
-        if let Some(link) = self.links.iter().find(|(_, at)| **at == conn).map(|(link, _)| *link) {
+        if let Some(link) = self
+            .links
+            .iter()
+            .find(|(_, at)| **at == conn)
+            .map(|(link, _)| *link)
+        {
             self.links.remove(&link);
             let reason = "the connection broke".to_owned();
-            self.feed(ctx, Input::LinkDown { link, reason, leader: None });
+            self.feed(
+                ctx,
+                Input::LinkDown {
+                    link,
+                    reason,
+                    leader: None,
+                },
+            );
         }
     }
 
@@ -426,7 +606,10 @@ impl Process for Agent {
                 }
                 self.feed(ctx, Input::Logged { id });
             }
-            Local::Container(ContainerStep { container, what: Step::Gone }) => {
+            Local::Container(ContainerStep {
+                container,
+                what: Step::Gone,
+            }) => {
                 self.gone(ctx, &container);
             }
             Local::Container(ContainerStep { container, what }) => {
@@ -436,7 +619,11 @@ impl Process for Agent {
                 }
                 self.act(ctx, &container, acts);
             }
-            Local::ToExecutor { container, conn, event } => {
+            Local::ToExecutor {
+                container,
+                conn,
+                event,
+            } => {
                 if self.sockets.get(&conn) == Some(&container) {
                     let mut acts = Vec::new();
                     if let Some(it) = self.containers.get_mut(&container) {
@@ -445,7 +632,11 @@ impl Process for Agent {
                     self.act(ctx, &container, acts);
                 }
             }
-            Local::HelloAnswered { container, conn, answer } => {
+            Local::HelloAnswered {
+                container,
+                conn,
+                answer,
+            } => {
                 if self.sockets.get(&conn) == Some(&container) {
                     let input = match answer {
                         Ok(()) => DriverInput::Connected,
@@ -455,7 +646,10 @@ impl Process for Agent {
                 }
             }
             Local::Agent(input) => self.feed(ctx, *input),
-            Local::CannotConnect { .. } | Local::Done { .. } | Local::Probed { .. } => {}
+            Local::CannotConnect { .. }
+            | Local::Done { .. }
+            | Local::LateCommit { .. }
+            | Local::Probed { .. } => {}
         }
     }
 
@@ -474,7 +668,8 @@ impl Process for Agent {
             }
             self.containers.clear();
         } else {
-            self.disk.process_died(ctx.rng, ctx.bugs.has(Bug::LostWrites));
+            self.disk
+                .process_died(ctx.rng, ctx.bugs.has(Bug::LostWrites));
             for container in sockets.into_values() {
                 let input = DriverInput::Disconnected("the agent died".to_owned());
                 self.drive(ctx, &container, input);
@@ -504,6 +699,6 @@ impl Process for Agent {
     }
 }
 
-fn is_kill(message: &mezzo_wire::link::MasterMessage) -> bool {
-    matches!(message.body, Some(mezzo_wire::link::master_message::Body::KillTask(_)))
+fn is_kill(message: &MasterMessage) -> bool {
+    matches!(message.body, Some(master_message::Body::KillTask(_)))
 }

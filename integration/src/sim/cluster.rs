@@ -25,6 +25,9 @@ use super::workload::{self, Step, Wanted, Wish};
 use super::world::{Event, World};
 use super::zk_host::ZkHost;
 
+/// An agent has 4 processors and each task of the workload wants half of one.
+const PAYLOADS_MAX: usize = 8;
+
 /// The size of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
@@ -40,11 +43,21 @@ pub struct Size {
     pub storm_ms: u64,
     /// How long the cluster may take to settle afterwards.
     pub settle_ms: u64,
+    /// Print every step.
+    pub echo: bool,
 }
 
 impl Default for Size {
     fn default() -> Self {
-        Self { masters: 3, agents: 5, frameworks: 2, faults: 24, storm_ms: 200_000, settle_ms: 400_000 }
+        Self {
+            masters: 3,
+            agents: 5,
+            frameworks: 2,
+            faults: 24,
+            storm_ms: 200_000,
+            settle_ms: 400_000,
+            echo: false,
+        }
     }
 }
 
@@ -118,6 +131,7 @@ impl Run {
     fn new(seed: u64, size: Size, bugs: Bugs) -> Self {
         let rng = Rng::new(seed);
         let mut world = World::new(&rng, bugs);
+        world.trace.echo = size.echo;
         let cast = populate(&mut world, &rng, size);
         let faults = faults::plan(&mut rng.split("faults"), size.faults, 5_000, size.storm_ms);
         let steps = workload::plan(&mut rng.split("workload"), size.storm_ms);
@@ -165,7 +179,10 @@ impl Run {
             }
         }
         if calm < 5 {
-            return Err(format!("not settled {} s after the last fault: {why}", self.size.settle_ms / 1000));
+            return Err(format!(
+                "not settled {} s after the last fault: {why}",
+                self.size.settle_ms / 1000
+            ));
         }
         Ok(())
     }
@@ -208,7 +225,9 @@ impl Run {
         let cast = self.cast.clone();
         let pick = |hosts: &[Host]| Cast::pick(hosts, fault.pick);
         let now = self.world.queue.now().0;
-        self.world.trace.step(now, "fault", format_args!("{fault:?}"));
+        self.world
+            .trace
+            .step(now, "fault", format_args!("{fault:?}"));
         let struck = match fault.kind {
             Kind::KillLeader => leader.map(|host| self.kill(host, fault.span_ms)),
             Kind::KillMaster => pick(&cast.masters).map(|host| self.kill(host, fault.span_ms)),
@@ -228,13 +247,15 @@ impl Run {
                 self.kill(host, fault.span_ms);
             }),
             Kind::KillExecutor => pick(&cast.agents).and_then(|host| {
-                self.with_agent(host, |agent, ctx| agent.kill_executor(ctx, fault.pick)).then_some(())
+                self.with_agent(host, |agent, ctx| agent.kill_executor(ctx, fault.pick))
+                    .then_some(())
             }),
             Kind::KillService => pick(&cast.services).map(|host| self.kill(host, fault.span_ms)),
             Kind::KillBatch => pick(&cast.batches).map(|host| self.kill(host, fault.span_ms)),
             Kind::RestartZooKeeper => Some(self.kill(cast.zookeeper, fault.span_ms.min(8_000))),
-            Kind::CutFromZooKeeper => pick(&cast.clients())
-                .map(|host| self.cut(host, cast.zookeeper, fault)),
+            Kind::CutFromZooKeeper => {
+                pick(&cast.clients()).map(|host| self.cut(host, cast.zookeeper, fault))
+            }
             Kind::CutAgent => match (leader, pick(&cast.agents)) {
                 (Some(leader), Some(agent)) => Some(self.cut(leader, agent, fault)),
                 _ => None,
@@ -250,7 +271,8 @@ impl Run {
                 .map(|host| self.world.net.slow_down(host, 50 + fault.span_ms / 10)),
             Kind::StepClock => pick(&cast.clients()).map(|host| {
                 let far = i64::try_from(fault.span_ms).unwrap_or(0) * 10;
-                self.world.step_clock(host, if fault.one_way { -far } else { far });
+                self.world
+                    .step_clock(host, if fault.one_way { -far } else { far });
             }),
             Kind::Heal => {
                 self.world.heal();
@@ -268,7 +290,11 @@ impl Run {
         act: impl FnOnce(&mut Agent, &mut super::world::Ctx<'_>) -> R,
     ) -> R {
         self.world.with(host, |process, ctx| {
-            process.as_any().downcast_mut::<Agent>().map(|agent| act(agent, ctx)).unwrap_or_default()
+            process
+                .as_any()
+                .downcast_mut::<Agent>()
+                .map(|agent| act(agent, ctx))
+                .unwrap_or_default()
         })
     }
 
@@ -304,14 +330,19 @@ impl Run {
                 })
             }
             Wish::Job { .. } | Wish::Run { .. } => {
-                self.ask::<Batch>(&self.cast.batches.clone(), request, || workload::batch_call(&wish))
+                self.ask::<Batch>(&self.cast.batches.clone(), request, || {
+                    workload::batch_call(&wish)
+                })
             }
         };
         if let Some(host) = host {
             self.asked.insert(request, (n, host));
         }
         // Whoever gets no answer asks again.
-        self.world.queue.after(if host.is_some() { 5_000 } else { 500 }, Event::Again(n, request));
+        self.world.queue.after(
+            if host.is_some() { 5_000 } else { 500 },
+            Event::Again(n, request),
+        );
     }
 
     /// Whoever got no answer asks again; only a run may then have been started twice, which its acknowledgement tells.
@@ -351,8 +382,11 @@ impl Run {
         if self.asked.is_empty() {
             return;
         }
-        let asked: Vec<(u64, usize, Host)> =
-            self.asked.iter().map(|(request, (n, host))| (*request, *n, *host)).collect();
+        let asked: Vec<(u64, usize, Host)> = self
+            .asked
+            .iter()
+            .map(|(request, (n, host))| (*request, *n, *host))
+            .collect();
         for (request, n, host) in asked {
             let answer = self
                 .world
@@ -372,7 +406,9 @@ impl Run {
 
     fn answered(&mut self, n: usize, answer: &Result<String, String>) {
         let now = self.world.queue.now().0;
-        self.world.trace.step(now, "workload", format_args!("step {n}: {answer:?}"));
+        self.world
+            .trace
+            .step(now, "workload", format_args!("step {n}: {answer:?}"));
         self.done.insert(n);
         match &self.steps[n].wish {
             Wish::App { id, instances, .. } if answer.is_ok() => {
@@ -393,7 +429,15 @@ impl Run {
         // A payload lives on one machine only, and no machine runs more than it has: each core checks its own books.
         let mut seen: BTreeMap<TaskId, Host> = BTreeMap::new();
         for host in &self.cast.agents {
-            let Some(agent) = self.world.see::<Agent>(*host) else { continue };
+            let Some(agent) = self.world.see::<Agent>(*host) else {
+                continue;
+            };
+            let count = agent.payloads().count();
+            if count > PAYLOADS_MAX {
+                return Err(format!(
+                    "{count} payloads live on host {host}, which has room for {PAYLOADS_MAX}"
+                ));
+            }
             for task in agent.payloads() {
                 if let Some(other) = seen.insert(task.clone(), *host) {
                     return Err(format!("task {task} lives on hosts {other} and {host}"));
@@ -413,9 +457,10 @@ impl Run {
         }
         let service = self.leading::<Service>(&self.cast.services)?;
         let batch = self.leading::<Batch>(&self.cast.batches)?;
-        for (name, subscribed) in
-            [("service", service.is_subscribed()), ("batch", batch.is_subscribed())]
-        {
+        for (name, subscribed) in [
+            ("service", service.is_subscribed()),
+            ("batch", batch.is_subscribed()),
+        ] {
             if !subscribed {
                 return Err(format!("{name} is not subscribed"));
             }
@@ -425,26 +470,47 @@ impl Run {
         }
         let mut alive: BTreeMap<String, u32> = BTreeMap::new();
         for task in self.world.oracle.alive() {
-            let name = task.as_str().split(['.', '_']).next().unwrap_or_default().to_owned();
+            let name = task
+                .as_str()
+                .split(['.', '_'])
+                .next()
+                .unwrap_or_default()
+                .to_owned();
             *alive.entry(format!("/{name}")).or_default() += 1;
         }
         for (id, wanted) in &self.wanted.apps {
             let lives = alive.remove(id).unwrap_or(0);
             if lives != *wanted {
-                return Err(format!("{lives} instances of {id} live, {wanted} are wanted"));
+                let tasks: Vec<_> = self
+                    .world
+                    .oracle
+                    .alive()
+                    .iter()
+                    .map(TaskId::as_str)
+                    .collect();
+                return Err(format!(
+                    "{lives} instances of {id} live, {wanted} are wanted: {tasks:?}"
+                ));
             }
         }
         if let Some((id, count)) = alive.into_iter().next() {
-            return Err(format!("{count} payloads of {id} live and nobody wants them"));
+            return Err(format!(
+                "{count} payloads of {id} live and nobody wants them"
+            ));
         }
-        if !batch.core().is_some_and(mezzo_batch::core::Core::is_settled) {
+        if !batch
+            .core()
+            .is_some_and(mezzo_batch::core::Core::is_settled)
+        {
             return Err("runs of jobs are under way".to_owned());
         }
         master.agrees_with(&self.world, &self.cast.agents)
     }
 
     fn leading<K: super::framework::Kind>(&self, hosts: &[Host]) -> Result<&Framework<K>, String> {
-        let frameworks = hosts.iter().filter_map(|host| self.world.see::<Framework<K>>(*host));
+        let frameworks = hosts
+            .iter()
+            .filter_map(|host| self.world.see::<Framework<K>>(*host));
         frameworks
             .into_iter()
             .find(|framework| framework.core().is_some())
@@ -454,36 +520,57 @@ impl Run {
 
 /// Adds every process to the world, in a fixed order.
 fn populate(world: &mut World, rng: &Rng, size: Size) -> Cast {
-    let mut cast = Cast { zookeeper: world.add(Box::new(ZkHost::new())), ..Cast::default() };
+    let mut cast = Cast {
+        zookeeper: world.add(Box::new(ZkHost::new())),
+        ..Cast::default()
+    };
     let zk = cast.zookeeper;
     let mut directory = BTreeMap::new();
     let first = zk + 1;
     for n in 0..size.masters {
-        directory.insert(format!("{}:5050", address(&format!("master-{n}"))), first + n);
+        directory.insert(
+            format!("{}:5050", address(&format!("master-{n}"))),
+            first + n,
+        );
         directory.insert(format!("master-{n}:5050"), first + n);
     }
     let directory: Directory = Rc::new(directory);
     for n in 0..size.masters {
         let name = format!("master-{n}");
         let seeds = rng.split(&name);
-        let master = Master::new(&name, contender(zk, &name, "/mezzo", MASTER_PREFIX, 5050), seeds);
+        let master = Master::new(
+            &name,
+            contender(zk, &name, "/mezzo", MASTER_PREFIX, 5050),
+            seeds,
+        );
         cast.masters.push(world.add(Box::new(master)));
     }
     for n in 0..size.agents {
         let name = format!("agent-{n}");
-        let resources = mezzo_model::resources::Resources::parse("cpus:4;mem:4096;disk:4096;ports:[31000-31100]")
-            .map(|resources| resources.to_wire())
-            .unwrap_or_default();
+        let resources = mezzo_model::resources::Resources::parse(
+            "cpus:4;mem:4096;disk:4096;ports:[31000-31100]",
+        )
+        .map(|resources| resources.to_wire())
+        .unwrap_or_default();
         let mut config = AgentConfig::new(&name, resources);
         config.reregistration_timeout = Millis::from_secs(10);
-        let agent = Agent::new(config, directory.clone(), detector(zk, &name), rng.split(&name));
+        let agent = Agent::new(
+            config,
+            directory.clone(),
+            detector(zk, &name),
+            rng.split(&name),
+        );
         cast.agents.push(world.add(Box::new(agent)));
     }
     for n in 0..size.frameworks {
         let name = format!("service-{n}");
         let contender = contender(zk, &name, "/service", FRAMEWORK_PREFIX, 8080);
         let process = Framework::<Service>::new(
-            &name, directory.clone(), contender, detector(zk, &name), rng.split(&name),
+            &name,
+            directory.clone(),
+            contender,
+            detector(zk, &name),
+            rng.split(&name),
         );
         cast.services.push(world.add(Box::new(process)));
     }
@@ -491,14 +578,24 @@ fn populate(world: &mut World, rng: &Rng, size: Size) -> Cast {
         let name = format!("batch-{n}");
         let contender = contender(zk, &name, "/batch", FRAMEWORK_PREFIX, 9000);
         let process = Framework::<Batch>::new(
-            &name, directory.clone(), contender, detector(zk, &name), rng.split(&name),
+            &name,
+            directory.clone(),
+            contender,
+            detector(zk, &name),
+            rng.split(&name),
         );
         cast.batches.push(world.add(Box::new(process)));
     }
     cast
 }
 
-fn contender(zk: Host, name: &str, path: &str, prefix: &str, port: u16) -> Box<dyn Fn(u64) -> Coord> {
+fn contender(
+    zk: Host,
+    name: &str,
+    path: &str,
+    prefix: &str,
+    port: u16,
+) -> Box<dyn Fn(u64) -> Coord> {
     let (name, path, prefix) = (name.to_owned(), path.to_owned(), Arc::<str>::from(prefix));
     Box::new(move |seed| {
         let ip = address(&name);
@@ -533,6 +630,10 @@ fn detector(zk: Host, name: &str) -> Box<dyn Fn(u64) -> Coord> {
 
 /// An address of its own for each process, from the number in its name.
 fn address(name: &str) -> String {
-    let number: u8 = name.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+    let number: u8 = name
+        .rsplit('-')
+        .next()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(0);
     format!("10.0.0.{}", number + 1)
 }

@@ -84,7 +84,10 @@ impl Container {
     /// The task whose payload lives in it.
     pub fn living_task(&self) -> Option<TaskId> {
         let lives = self.payload == Payload::Runs && !self.dead;
-        self.task.as_ref().filter(|_| lives).and_then(|task| TaskId::from_wire(&task.task_id).ok())
+        self.task
+            .as_ref()
+            .filter(|_| lives)
+            .and_then(|task| TaskId::from_wire(&task.task_id).ok())
     }
 
     /// Hands something to the executor's driver.
@@ -215,7 +218,11 @@ impl Container {
             Payload::Runs if !self.killed => {
                 self.killed = true;
                 // One payload in ten ignores SIGTERM.
-                let wait = if rng.below(10) == 0 { GRACE_MS } else { rng.below(500) };
+                let wait = if rng.below(10) == 0 {
+                    GRACE_MS
+                } else {
+                    rng.below(500)
+                };
                 acts.push(Act::Later(wait, Step::PayloadObeys));
             }
             Payload::Runs | Payload::None | Payload::Ended => {}

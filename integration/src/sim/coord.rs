@@ -34,7 +34,7 @@ struct Session {
     next_ping: Millis,
     redial_at: Option<Millis>,
     /// Asked and not answered, in order.
-    waiting: BTreeMap<u64, ()>,
+    waiting: BTreeMap<u64, Request>,
     /// Asked while there was no connection.
     unsent: Vec<(u64, Request)>,
 }
@@ -72,6 +72,8 @@ pub struct Coord {
     /// Requests on the wire that belong to the store: by number here, the store's own number.
     store_requests: BTreeMap<u64, u64>,
     next_store_request: u64,
+    /// What a lost session left unanswered (a planted bug).
+    carried: Vec<(u64, Request)>,
     told: Vec<Told>,
     now: Millis,
 }
@@ -95,6 +97,7 @@ impl Coord {
             store: None,
             store_requests: BTreeMap::new(),
             next_store_request: STORE_REQUESTS,
+            carried: Vec::new(),
             told: Vec::new(),
             now: Millis(0),
         }
@@ -115,21 +118,32 @@ impl Coord {
 
     /// Whether a connection is this client's.
     pub fn owns(&self, conn: Conn) -> bool {
-        self.session.as_ref().is_some_and(|session| session.conn == Some(conn))
+        self.session
+            .as_ref()
+            .is_some_and(|session| session.conn == Some(conn))
     }
 
     /// Commits a transaction in the term that is held. What comes of it is told later, or at once.
     pub fn commit(&mut self, ctx: &mut Ctx<'_>, id: u64, txn: Txn) -> Vec<Told> {
         match txn.check_limits() {
             Ok(()) => self.store(ctx, StoreInput::Commit { id, txn }),
-            Err(error) => self.told.push(Told::Committed { id, result: Err(error) }),
+            Err(error) => self.told.push(Told::Committed {
+                id,
+                result: Err(error),
+            }),
         }
         std::mem::take(&mut self.told)
     }
 
     /// Reads all records of the term that is held.
     pub fn load(&mut self, ctx: &mut Ctx<'_>) -> Vec<Told> {
-        self.store(ctx, StoreInput::Load { id: 0, prefix: String::new() });
+        self.store(
+            ctx,
+            StoreInput::Load {
+                id: 0,
+                prefix: String::new(),
+            },
+        );
         std::mem::take(&mut self.told)
     }
 
@@ -137,10 +151,15 @@ impl Coord {
         let Some(term) = &mut self.store else {
             match input {
                 StoreInput::Commit { id, .. } => {
-                    self.told.push(Told::Committed { id, result: Err(CommitError::Fenced) });
+                    self.told.push(Told::Committed {
+                        id,
+                        result: Err(CommitError::Fenced),
+                    });
                 }
                 StoreInput::Load { .. } => {
-                    self.told.push(Told::Loaded { result: Err(LoadError::Fenced) });
+                    self.told.push(Told::Loaded {
+                        result: Err(LoadError::Fenced),
+                    });
                 }
                 StoreInput::Answered { .. } | StoreInput::Ending | StoreInput::Over => {}
             }
@@ -181,7 +200,13 @@ impl Coord {
             Payload::ZkFired { xid } => {
                 self.hear();
                 if let Some(attempt) = self.attempt() {
-                    self.feed(ctx, Input::Fired { attempt, request: xid });
+                    self.feed(
+                        ctx,
+                        Input::Fired {
+                            attempt,
+                            request: xid,
+                        },
+                    );
                 }
             }
             _ => self.hear(),
@@ -208,13 +233,18 @@ impl Coord {
     /// Time has passed.
     pub fn wake(&mut self, ctx: &mut Ctx<'_>) -> Vec<Told> {
         let now = ctx.now.mono;
-        let expired = self.session.as_ref().is_some_and(|session| {
-            now.since(session.heard) >= session.timeout
-        });
+        let expired = self
+            .session
+            .as_ref()
+            .is_some_and(|session| now.since(session.heard) >= session.timeout);
         if expired {
             self.gone(ctx, "nobody answered for the session's timeout");
         }
-        if self.session.as_ref().is_some_and(|session| session.redial_at.is_some_and(|at| at <= now)) {
+        if self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.redial_at.is_some_and(|at| at <= now))
+        {
             self.dial(ctx);
         }
         if let Some(session) = &mut self.session
@@ -232,9 +262,15 @@ impl Coord {
         let session = self.session.as_ref().map(|session| {
             let ping = session.conn.map(|_| session.next_ping);
             let expiry = Some(session.heard + session.timeout);
-            [ping, expiry, session.redial_at].into_iter().flatten().min()
+            [ping, expiry, session.redial_at]
+                .into_iter()
+                .flatten()
+                .min()
         });
-        [session.flatten(), self.election.next_deadline()].into_iter().flatten().min()
+        [session.flatten(), self.election.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn attempt(&self) -> Option<u64> {
@@ -268,7 +304,11 @@ impl Coord {
                     self.dial(ctx);
                 }
                 Output::CloseSession { attempt } => self.close(ctx, attempt),
-                Output::Send { attempt, request, call } => {
+                Output::Send {
+                    attempt,
+                    request,
+                    call,
+                } => {
                     if self.attempt() == Some(attempt) {
                         self.ask(ctx, request, call);
                     }
@@ -287,11 +327,18 @@ impl Coord {
     fn take_term(&mut self, change: &Change) {
         match change {
             Change::Leading(grant) => {
-                if self.store.as_ref().is_none_or(|term| term.epoch != grant.epoch) {
+                if self
+                    .store
+                    .as_ref()
+                    .is_none_or(|term| term.epoch != grant.epoch)
+                {
                     let layout = Layout::new(&self.path);
                     let core = StoreCore::new(layout, grant.fence.clone());
                     self.store_requests.clear();
-                    self.store = Some(Term { epoch: grant.epoch.clone(), core });
+                    self.store = Some(Term {
+                        epoch: grant.epoch.clone(),
+                        core,
+                    });
                 }
             }
             Change::Standby { .. } | Change::Suspended | Change::Refused { .. } => {}
@@ -299,12 +346,17 @@ impl Coord {
     }
 
     fn dial(&mut self, ctx: &mut Ctx<'_>) {
-        let Some(session) = &mut self.session else { return };
+        let Some(session) = &mut self.session else {
+            return;
+        };
         match ctx.connect(self.zk) {
             Some(conn) => {
                 session.conn = Some(conn);
                 session.redial_at = None;
-                let hello = Payload::ZkHello { session: session.id, timeout: session.timeout };
+                let hello = Payload::ZkHello {
+                    session: session.id,
+                    timeout: session.timeout,
+                };
                 ctx.send(conn, Side::Client, hello);
             }
             None => session.redial_at = Some(Millis(ctx.now.mono.0 + REDIAL_MS)),
@@ -313,40 +365,63 @@ impl Coord {
 
     fn welcome(&mut self, ctx: &mut Ctx<'_>, id: i64, timeout: Millis) {
         let now = ctx.now.mono;
-        let Some(session) = &mut self.session else { return };
+        let Some(session) = &mut self.session else {
+            return;
+        };
         let (first, attempt) = (session.id.is_none(), session.attempt);
         session.id = Some(id);
         session.timeout = timeout;
         session.heard = now;
         session.next_ping = Millis(now.0 + timeout.0 / 3);
-        let unsent = std::mem::take(&mut session.unsent);
+        let mut unsent = std::mem::take(&mut session.unsent);
+        if first {
+            unsent.append(&mut self.carried);
+        }
         for (request, call) in unsent {
             self.ask(ctx, request, call);
         }
-        let input =
-            if first { Input::SessionUp { attempt, timeout } } else { Input::Reconnected { attempt } };
+        let input = if first {
+            Input::SessionUp { attempt, timeout }
+        } else {
+            Input::Reconnected { attempt }
+        };
         self.feed(ctx, input);
     }
 
     fn ask(&mut self, ctx: &mut Ctx<'_>, request: u64, call: Request) {
-        let Some(session) = &mut self.session else { return };
+        let Some(session) = &mut self.session else {
+            return;
+        };
         match (session.conn, session.id) {
             (Some(conn), Some(_)) => {
-                session.waiting.insert(request, ());
-                ctx.send(conn, Side::Client, Payload::ZkRequest { xid: request, call });
+                session.waiting.insert(request, call.clone());
+                ctx.send(
+                    conn,
+                    Side::Client,
+                    Payload::ZkRequest { xid: request, call },
+                );
             }
             _ => session.unsent.push((request, call)),
         }
     }
 
     fn answered(&mut self, ctx: &mut Ctx<'_>, xid: u64, result: Result<Answer, Failure>) {
-        let Some(session) = &mut self.session else { return };
+        let Some(session) = &mut self.session else {
+            return;
+        };
         session.waiting.remove(&xid);
         let attempt = session.attempt;
         if let Some(request) = self.store_requests.remove(&xid) {
             self.store(ctx, StoreInput::Answered { request, result });
         } else if xid <= STORE_REQUESTS {
-            self.feed(ctx, Input::Answered { attempt, request: xid, result });
+            self.feed(
+                ctx,
+                Input::Answered {
+                    attempt,
+                    request: xid,
+                    result,
+                },
+            );
         }
     }
 
@@ -354,7 +429,10 @@ impl Coord {
         if self.attempt() != Some(attempt) {
             return;
         }
-        if let Some(Session { conn: Some(conn), .. }) = self.session.take() {
+        if let Some(Session {
+            conn: Some(conn), ..
+        }) = self.session.take()
+        {
             ctx.send(conn, Side::Client, Payload::ZkClose);
             ctx.close(conn, Side::Client);
         }
@@ -362,12 +440,26 @@ impl Coord {
     }
 
     fn gone(&mut self, ctx: &mut Ctx<'_>, words: &str) {
-        let Some(session) = self.session.take() else { return };
+        let Some(session) = self.session.take() else {
+            return;
+        };
         if let Some(conn) = session.conn {
             ctx.close(conn, Side::Client);
         }
-        self.store(ctx, StoreInput::Over);
-        self.feed(ctx, Input::SessionGone { attempt: session.attempt, words: words.to_owned() });
+        if ctx.bugs.has(Bug::UnfencedStore) {
+            let unanswered = session.waiting.into_iter().chain(session.unsent);
+            self.carried
+                .extend(unanswered.filter(|(xid, _)| *xid > STORE_REQUESTS));
+        } else {
+            self.store(ctx, StoreInput::Over);
+        }
+        self.feed(
+            ctx,
+            Input::SessionGone {
+                attempt: session.attempt,
+                words: words.to_owned(),
+            },
+        );
     }
 }
 

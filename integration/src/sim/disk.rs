@@ -41,7 +41,11 @@ impl Disk {
 
     /// The process died: of what was under way, some first part was written.
     pub fn process_died(&mut self, rng: &mut Rng, lose_written: bool) {
-        let safe = if lose_written { self.flushed } else { self.written };
+        let safe = if lose_written {
+            self.flushed
+        } else {
+            self.written
+        };
         self.keep(rng, safe);
     }
 
@@ -51,7 +55,11 @@ impl Disk {
     }
 
     fn keep(&mut self, rng: &mut Rng, safe: Option<u64>) {
-        let safe = self.writes.iter().filter(|write| Some(write.id) <= safe).count();
+        let safe = self
+            .writes
+            .iter()
+            .filter(|write| Some(write.id) <= safe)
+            .count();
         let open = self.writes.len() - safe;
         let more = usize::try_from(rng.below(open as u64 + 1)).unwrap_or(0);
         self.writes.truncate(safe + more);

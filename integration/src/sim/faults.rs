@@ -94,7 +94,11 @@ pub fn plan(rng: &mut Rng, count: usize, from_ms: u64, until_ms: u64) -> Vec<Fau
         .map(|_| {
             let kind = *rng.pick(&kinds).unwrap_or(&Kind::Heal);
             let short = rng.below(2) == 0;
-            let span_ms = if short { rng.below(800) } else { rng.below(25_000) };
+            let span_ms = if short {
+                rng.below(800)
+            } else {
+                rng.below(25_000)
+            };
             Fault {
                 at_ms: rng.between(from_ms, until_ms),
                 kind,
@@ -161,6 +165,11 @@ impl Cast {
     /// Everybody who talks to ZooKeeper.
     pub fn clients(&self) -> Vec<Host> {
         let frameworks = self.services.iter().chain(&self.batches);
-        self.masters.iter().chain(&self.agents).chain(frameworks).copied().collect()
+        self.masters
+            .iter()
+            .chain(&self.agents)
+            .chain(frameworks)
+            .copied()
+            .collect()
     }
 }

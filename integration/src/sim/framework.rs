@@ -27,6 +27,8 @@ use super::world::{Ctx, Process};
 const ID_KEY: &str = "sim/framework-id";
 /// Commits of the id are numbered from here, those of the core from 0.
 const ID_COMMIT: u64 = 1 << 60;
+/// Commits that nobody waits for any more (a planted bug).
+const LATE_COMMIT: u64 = 1 << 61;
 
 /// What a framework's core wants.
 pub enum Wish {
@@ -163,12 +165,16 @@ impl<K: Kind> Framework<K> {
 
     /// Whether the framework is subscribed.
     pub fn is_subscribed(&self) -> bool {
-        self.reign.as_ref().is_some_and(|reign| reign.driver.is_subscribed())
+        self.reign
+            .as_ref()
+            .is_some_and(|reign| reign.driver.is_subscribed())
     }
 
     /// Somebody asks this process something; `false` if it does not lead.
     pub fn ask(&mut self, ctx: &mut Ctx<'_>, request: u64, call: K::Call) -> bool {
-        let Some(reign) = &mut self.reign else { return false };
+        let Some(reign) = &mut self.reign else {
+            return false;
+        };
         let wishes = K::call(&mut reign.core, ctx.now, request, call);
         self.fulfil(ctx, wishes);
         true
@@ -187,6 +193,10 @@ impl<K: Kind> Framework<K> {
                     ctx.note(&self.name, format_args!("-> {command:?}"));
                     self.drive(ctx, DriverInput::Command(command));
                 }
+                Wish::Commit { id, txn } if ctx.bugs.has(Bug::LazyFrameworkStore) => {
+                    ctx.later(2_000, Local::LateCommit { txn });
+                    self.feed(ctx, News::Committed { id, result: Ok(()) });
+                }
                 Wish::Commit { id, txn } => self.commit(ctx, id, txn),
                 Wish::Reply { request, answer } => drop(self.answers.insert(request, answer)),
                 Wish::Probe { probe } => ctx.later(5, Local::Probed { probe }),
@@ -201,7 +211,10 @@ impl<K: Kind> Framework<K> {
 
     fn commit(&mut self, ctx: &mut Ctx<'_>, id: u64, txn: Txn) {
         if let Some(contender) = &mut self.contender {
-            ctx.note(&self.name, format_args!("commit {id}: {} ops", txn.ops.len()));
+            ctx.note(
+                &self.name,
+                format_args!("commit {id}: {} ops", txn.ops.len()),
+            );
             let told = contender.commit(ctx, id, txn);
             self.told(ctx, told);
         }
@@ -213,10 +226,19 @@ impl<K: Kind> Framework<K> {
         reign.driver.handle(ctx.now, input, &mut out);
         for output in out {
             match output {
-                DriverOutput::Subscribe { connection, address, call } => {
+                DriverOutput::Subscribe {
+                    connection,
+                    address,
+                    call,
+                } => {
                     self.subscribe(ctx, connection, &address, call);
                 }
-                DriverOutput::Submit { connection, id, stream, call } => {
+                DriverOutput::Submit {
+                    connection,
+                    id,
+                    stream,
+                    call,
+                } => {
                     self.watch_acknowledgement(ctx, &call);
                     if ctx.bugs.has(Bug::NoReconciliation) && call.reconcile.is_some() {
                         ctx.later(1, Local::Done { connection, id });
@@ -269,8 +291,18 @@ impl<K: Kind> Framework<K> {
         }
     }
 
-    fn subscribe(&mut self, ctx: &mut Ctx<'_>, connection: ConnectionId, address: &str, call: Box<Call>) {
-        let conn = self.directory.get(address).copied().and_then(|host| ctx.connect(host));
+    fn subscribe(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        connection: ConnectionId,
+        address: &str,
+        call: Box<Call>,
+    ) {
+        let conn = self
+            .directory
+            .get(address)
+            .copied()
+            .and_then(|host| ctx.connect(host));
         match (conn, &mut self.reign) {
             (Some(conn), Some(reign)) => {
                 reign.connections.insert(connection, conn);
@@ -282,7 +314,13 @@ impl<K: Kind> Framework<K> {
 
     fn save_id(&mut self, ctx: &mut Ctx<'_>, id: &FrameworkId) {
         if ctx.bugs.has(Bug::ForgottenFrameworkId) {
-            return self.drive(ctx, DriverInput::FrameworkIdSaved { id: id.clone(), result: Ok(()) });
+            return self.drive(
+                ctx,
+                DriverInput::FrameworkIdSaved {
+                    id: id.clone(),
+                    result: Ok(()),
+                },
+            );
         }
         let value = id.as_str().to_owned();
         let txn = Txn::new().put(ID_KEY, value.clone(), Expect::Absent);
@@ -307,10 +345,20 @@ impl<K: Kind> Framework<K> {
                         self.end_reign(ctx);
                     }
                 }
-                Told::Change(Change::Standby { .. } | Change::Refused { .. }) => self.end_reign(ctx),
-                Told::Committed { id: ID_COMMIT, result } => self.id_saved(ctx, result),
+                Told::Change(Change::Standby { .. } | Change::Refused { .. }) => {
+                    self.end_reign(ctx)
+                }
+                Told::Committed {
+                    id: ID_COMMIT,
+                    result,
+                } => self.id_saved(ctx, result),
+                Told::Committed {
+                    id: LATE_COMMIT, ..
+                } => {}
                 Told::Committed { id, result } => self.feed(ctx, News::Committed { id, result }),
-                Told::Loaded { result: Ok(records) } => self.begin_reign(ctx, &records),
+                Told::Loaded {
+                    result: Ok(records),
+                } => self.begin_reign(ctx, &records),
                 Told::Loaded { result: Err(error) } => {
                     ctx.note(&self.name, format_args!("cannot load: {error}"));
                 }
@@ -333,8 +381,10 @@ impl<K: Kind> Framework<K> {
         if self.reign.is_some() {
             return;
         }
-        let (ids, records): (Vec<_>, Vec<_>) =
-            records.iter().cloned().partition(|record| record.key == ID_KEY);
+        let (ids, records): (Vec<_>, Vec<_>) = records
+            .iter()
+            .cloned()
+            .partition(|record| record.key == ID_KEY);
         let stored = ids
             .first()
             .and_then(|record| std::str::from_utf8(&record.value).ok())
@@ -342,14 +392,23 @@ impl<K: Kind> Framework<K> {
         match K::load(self.seeds.next_u64(), &records, ctx.now) {
             Ok(core) => {
                 let driver = DriverCore::new(K::driver(), stored, self.seeds.next_u64());
-                ctx.note(&self.name, format_args!("leads with {} records", records.len()));
-                self.reign = Some(Reign { core, driver, connections: BTreeMap::new() });
+                ctx.note(
+                    &self.name,
+                    format_args!("leads with {} records", records.len()),
+                );
+                self.reign = Some(Reign {
+                    core,
+                    driver,
+                    connections: BTreeMap::new(),
+                });
                 self.updates.clear();
                 let leader = self.leader.clone();
                 self.drive(ctx, DriverInput::Leader(leader));
                 self.feed(ctx, News::Tick);
             }
-            Err(words) => ctx.oracle.fail(format!("{} cannot read its records: {words}", self.name)),
+            Err(words) => ctx
+                .oracle
+                .fail(format!("{} cannot read its records: {words}", self.name)),
         }
     }
 
@@ -367,8 +426,10 @@ impl<K: Kind> Framework<K> {
                 if ctx.bugs.has(Bug::StuckDetector) && self.leader.is_some() {
                     continue;
                 }
-                self.leader =
-                    leader.map(|leader| Leader { address: leader.address, id: String::new() });
+                self.leader = leader.map(|leader| Leader {
+                    address: leader.address,
+                    id: String::new(),
+                });
                 let leader = self.leader.clone();
                 self.drive(ctx, DriverInput::Leader(leader));
             }
@@ -377,11 +438,16 @@ impl<K: Kind> Framework<K> {
 
     fn connection_of(&self, conn: Conn) -> Option<ConnectionId> {
         let connections = &self.reign.as_ref()?.connections;
-        connections.iter().find(|(_, at)| **at == conn).map(|(connection, _)| *connection)
+        connections
+            .iter()
+            .find(|(_, at)| **at == conn)
+            .map(|(connection, _)| *connection)
     }
 
     fn from_master(&mut self, ctx: &mut Ctx<'_>, conn: Conn, payload: Payload) {
-        let Some(connection) = self.connection_of(conn) else { return };
+        let Some(connection) = self.connection_of(conn) else {
+            return;
+        };
         let input = match payload {
             Payload::Accepted(stream) => DriverInput::Accepted { connection, stream },
             Payload::Event(event) => DriverInput::Event { connection, event },
@@ -390,7 +456,11 @@ impl<K: Kind> Framework<K> {
                 ctx.close(conn, Side::Client);
                 DriverInput::Closed { connection, reason }
             }
-            Payload::Done { id, result } => DriverInput::CallDone { connection, call: id, result },
+            Payload::Done { id, result } => DriverInput::CallDone {
+                connection,
+                call: id,
+                result,
+            },
             _ => return,
         };
         self.drive(ctx, input);
@@ -459,9 +529,17 @@ impl<K: Kind> Process for Framework<K> {
                 self.drive(ctx, DriverInput::Closed { connection, reason });
             }
             Local::Done { connection, id } => {
-                self.drive(ctx, DriverInput::CallDone { connection, call: id, result: Ok(()) });
+                self.drive(
+                    ctx,
+                    DriverInput::CallDone {
+                        connection,
+                        call: id,
+                        result: Ok(()),
+                    },
+                );
             }
             Local::Probed { probe } => self.feed(ctx, News::Probed(probe)),
+            Local::LateCommit { txn } => self.commit(ctx, LATE_COMMIT, txn),
             _ => {}
         }
     }
@@ -481,11 +559,16 @@ impl<K: Kind> Process for Framework<K> {
         let driver = reign.and_then(|reign| reign.driver.next_deadline());
         let contender = self.contender.as_ref().and_then(Coord::next_deadline);
         let detector = self.detector.as_ref().and_then(Coord::next_deadline);
-        [core, driver, contender, detector].into_iter().flatten().min()
+        [core, driver, contender, detector]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn check(&self) -> Result<(), String> {
-        self.reign.as_ref().map_or(Ok(()), |reign| K::check(&reign.core))
+        self.reign
+            .as_ref()
+            .map_or(Ok(()), |reign| K::check(&reign.core))
     }
 
     fn as_any(&mut self) -> &mut dyn std::any::Any {

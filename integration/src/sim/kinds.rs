@@ -18,7 +18,9 @@ pub enum Service {}
 /// How a framework introduces itself in a simulation.
 fn driver(name: &str) -> DriverConfig {
     use v1::framework_info::{Capability, capability::Type};
-    let capability = |kind: Type| Capability { r#type: Some(kind as i32) };
+    let capability = |kind: Type| Capability {
+        r#type: Some(kind as i32),
+    };
     DriverConfig::new(v1::FrameworkInfo {
         user: "nobody".to_owned(),
         name: name.to_owned(),
@@ -45,7 +47,10 @@ fn batch_wishes(out: Vec<batch::Output>) -> Vec<Wish> {
                     batch::Reply::Refused(refusal) => Err(refusal.to_string()),
                     reply => Ok(format!("{reply:?}")),
                 };
-                Wish::Reply { request: request.0, answer }
+                Wish::Reply {
+                    request: request.0,
+                    answer,
+                }
             }
             batch::Output::Abdicate { reason, .. } => Wish::Deposed(reason),
             batch::Output::Note { .. } => Wish::Nothing,
@@ -59,7 +64,8 @@ impl Kind for Batch {
     const NAME: &'static str = "batch";
 
     fn load(seed: u64, records: &[Record], _now: Now) -> Result<Self::Core, String> {
-        batch::Core::load(batch::Config::default(), seed, records).map_err(|error| error.to_string())
+        batch::Core::load(batch::Config::default(), seed, records)
+            .map_err(|error| error.to_string())
     }
 
     fn handle(core: &mut Self::Core, now: Now, news: News) -> Vec<Wish> {
@@ -75,7 +81,14 @@ impl Kind for Batch {
 
     fn call(core: &mut Self::Core, now: Now, request: u64, call: Self::Call) -> Vec<Wish> {
         let mut out = Vec::new();
-        core.handle(now, batch::Input::Api { request: batch::RequestId(request), call }, &mut out);
+        core.handle(
+            now,
+            batch::Input::Api {
+                request: batch::RequestId(request),
+                call,
+            },
+            &mut out,
+        );
         batch_wishes(out)
     }
 
@@ -119,7 +132,10 @@ impl Kind for Service {
     const NAME: &'static str = "service";
 
     fn load(seed: u64, records: &[Record], _now: Now) -> Result<Self::Core, String> {
-        let config = service::Config { role: Self::NAME.to_owned(), ..service::Config::default() };
+        let config = service::Config {
+            role: Self::NAME.to_owned(),
+            ..service::Config::default()
+        };
         let mut core = service::Core::new(config, seed);
         core.load(records).map_err(|error| error.to_string())?;
         Ok(core)
@@ -130,9 +146,10 @@ impl Kind for Service {
             News::Tick => service::Input::Tick,
             News::Scheduler(event) => service::Input::Scheduler(event),
             News::Committed { id, result } => service::Input::Committed { id, result },
-            News::Probed(probe) => {
-                service::Input::Probed { probe, result: service::health::ProbeResult::Status(200) }
-            }
+            News::Probed(probe) => service::Input::Probed {
+                probe,
+                result: service::health::ProbeResult::Status(200),
+            },
         };
         let mut out = Vec::new();
         core.handle(now, input, &mut out);

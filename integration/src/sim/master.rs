@@ -11,7 +11,7 @@ use mezzo_model::ids::TaskId;
 use mezzo_model::rng::Rng;
 use mezzo_model::time::Millis;
 use mezzo_sdk::scheduler::core::{CallError, CallId, CloseReason};
-use mezzo_wire::v1;
+use mezzo_wire::{link, v1};
 
 use super::agent::Agent;
 use super::bugs::Bug;
@@ -46,7 +46,18 @@ impl Reign {
     fn read(&mut self, change: change::Change) {
         use change::Change;
         match change {
-            Change::Task { framework, id, state, .. } | Change::TaskUpdate { framework, id, state, .. } => {
+            Change::Task {
+                framework,
+                id,
+                state,
+                ..
+            }
+            | Change::TaskUpdate {
+                framework,
+                id,
+                state,
+                ..
+            } => {
                 if state.is_terminal() {
                     self.tasks.remove(&(framework, id));
                 } else {
@@ -94,7 +105,9 @@ impl Master {
 
     /// How many agents are registered with it.
     pub fn registered_agents(&self) -> usize {
-        self.reign.as_ref().map_or(0, |reign| reign.core.gauges().agents_connected)
+        self.reign
+            .as_ref()
+            .map_or(0, |reign| reign.core.gauges().agents_connected)
     }
 
     /// It is told to stop: it gives its leadership back.
@@ -111,23 +124,33 @@ impl Master {
     /// # Errors
     /// Names the first difference.
     pub fn agrees_with(&self, world: &World, agents: &[Host]) -> Result<(), String> {
-        let Some(reign) = &self.reign else { return Err("it does not lead".to_owned()) };
+        let Some(reign) = &self.reign else {
+            return Err("it does not lead".to_owned());
+        };
         let mut known: Vec<String> = Vec::new();
         for host in agents {
             let Some(core) = world.see::<Agent>(*host).and_then(Agent::core) else {
                 return Err(format!("the agent on host {host} does not run"));
             };
-            let live = core.ledger().tasks().filter(|(_, entry)| !entry.state().is_terminal());
+            let live = core
+                .ledger()
+                .tasks()
+                .filter(|(_, entry)| !entry.state().is_terminal());
             known.extend(live.map(|((_, task), _)| task.as_str().to_owned()));
         }
         known.sort();
-        let mut booked: Vec<String> =
-            reign.tasks.keys().map(|(_, task)| task.as_str().to_owned()).collect();
+        let mut booked: Vec<String> = reign
+            .tasks
+            .keys()
+            .map(|(_, task)| task.as_str().to_owned())
+            .collect();
         booked.sort();
         if booked == known {
             Ok(())
         } else {
-            Err(format!("the master believes in {booked:?}, the agents in {known:?}"))
+            Err(format!(
+                "the master believes in {booked:?}, the agents in {known:?}"
+            ))
         }
     }
 
@@ -142,8 +165,12 @@ impl Master {
         if !matches!(input, Input::Tick) {
             ctx.note(&self.name, format_args!("<- {input:?}"));
         }
+        let offers = offers_of(&input);
         let mut out = Vec::new();
         reign.core.handle(ctx.now, input, &mut out);
+        if out.iter().any(is_launch) {
+            offers.iter().for_each(|offer| ctx.oracle.offer_used(offer));
+        }
         for output in out {
             self.carry_out(ctx, output);
         }
@@ -178,7 +205,11 @@ impl Master {
                 if let Some((conn, id)) = reign.requests.remove(&request) {
                     let result = result.map_err(|refusal| match refusal.status {
                         // What a driver makes of a refusal: it subscribes again if its stream is not known.
-                        400 | 403 if refusal.text.contains("tream") || refusal.text.contains("cannot be found") || refusal.text.contains("not subscribed") => {
+                        400 | 403
+                            if refusal.text.contains("tream")
+                                || refusal.text.contains("cannot be found")
+                                || refusal.text.contains("not subscribed") =>
+                        {
                             CallError::NotSubscribed(refusal.text)
                         }
                         503 => CallError::Unknown(refusal.text),
@@ -228,9 +259,14 @@ impl Master {
                     ctx.oracle.fail(format!("{}: {words}", self.name));
                 }
                 Told::Committed { id, result } => self.feed(ctx, Input::Committed { id, result }),
-                Told::Loaded { result: Ok(records) } => self.begin_reign(ctx, records),
+                Told::Loaded {
+                    result: Ok(records),
+                } => self.begin_reign(ctx, records),
                 Told::Loaded { result: Err(error) } => {
-                    ctx.note(&self.name, format_args!("cannot read the registry: {error}"));
+                    ctx.note(
+                        &self.name,
+                        format_args!("cannot read the registry: {error}"),
+                    );
                 }
                 Told::Resigned => self.end_reign(ctx),
             }
@@ -258,7 +294,9 @@ impl Master {
     }
 
     fn begin_reign(&mut self, ctx: &mut Ctx<'_>, records: Vec<mezzo_coordination::Record>) {
-        let Some(grant) = self.granted.clone() else { return };
+        let Some(grant) = self.granted.clone() else {
+            return;
+        };
         if self.reign.is_some() {
             return;
         }
@@ -292,14 +330,35 @@ impl Master {
     /// Somebody dialled a master that does not lead.
     fn send_away(&mut self, ctx: &mut Ctx<'_>, conn: Conn, payload: &Payload) {
         if let Payload::Submit { id, .. } = payload {
-            let result = Err(CallError::NotLeader { leader: self.leader.clone() });
+            let result = Err(CallError::NotLeader {
+                leader: self.leader.clone(),
+            });
             ctx.send(conn, Side::Server, Payload::Done { id: *id, result });
             return;
         }
-        let reason = CloseReason::NotLeader { leader: self.leader.clone() };
+        let reason = CloseReason::NotLeader {
+            leader: self.leader.clone(),
+        };
         ctx.send(conn, Side::Server, Payload::Closed(reason));
         ctx.close(conn, Side::Server);
     }
+}
+
+/// The offers that an accept names.
+fn offers_of(input: &Input) -> Vec<String> {
+    match input {
+        Input::Call { call, .. } => call
+            .accept
+            .iter()
+            .flat_map(|accept| accept.offer_ids.iter().map(|offer| offer.value.clone()))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn is_launch(output: &Output) -> bool {
+    matches!(output, Output::ToAgent { message, .. }
+        if matches!(message.body, Some(link::master_message::Body::RunTask(_))))
 }
 
 /// What a master says about itself.
@@ -346,14 +405,24 @@ impl Process for Master {
             }
             Payload::Subscribe(call) => {
                 reign.peers.insert(conn, Peer::Scheduler);
-                Input::Subscribe { conn: id, principal: None, stream_id: None, call }
+                Input::Subscribe {
+                    conn: id,
+                    principal: None,
+                    stream_id: None,
+                    call,
+                }
             }
             Payload::Submit { id, stream, call } => {
                 reign.next_request += 1;
                 let request = RequestId(reign.next_request);
                 reign.requests.insert(request, (conn, id));
                 let stream_id = Some(stream.as_str().to_owned());
-                Input::Call { request, principal: None, stream_id, call }
+                Input::Call {
+                    request,
+                    principal: None,
+                    stream_id,
+                    call,
+                }
             }
             _ => return,
         };
@@ -365,10 +434,23 @@ impl Process for Master {
             let told = contender.broken(ctx);
             return self.told(ctx, told);
         }
-        let peer = self.reign.as_mut().and_then(|reign| reign.peers.remove(&conn));
+        let peer = self
+            .reign
+            .as_mut()
+            .and_then(|reign| reign.peers.remove(&conn));
         match peer {
-            Some(Peer::Agent) => self.feed(ctx, Input::AgentGone { conn: ConnId(conn.0) }),
-            Some(Peer::Scheduler) => self.feed(ctx, Input::SchedulerGone { conn: ConnId(conn.0) }),
+            Some(Peer::Agent) => self.feed(
+                ctx,
+                Input::AgentGone {
+                    conn: ConnId(conn.0),
+                },
+            ),
+            Some(Peer::Scheduler) => self.feed(
+                ctx,
+                Input::SchedulerGone {
+                    conn: ConnId(conn.0),
+                },
+            ),
             None => {}
         }
     }
@@ -398,7 +480,9 @@ impl Process for Master {
     }
 
     fn check(&self) -> Result<(), String> {
-        self.reign.as_ref().map_or(Ok(()), |reign| reign.core.check_invariants())
+        self.reign
+            .as_ref()
+            .map_or(Ok(()), |reign| reign.core.check_invariants())
     }
 
     fn as_any(&mut self) -> &mut dyn std::any::Any {

@@ -1,6 +1,7 @@
 //! What travels in a simulation, and what happens on a machine.
 
 use mezzo_agent::core::Input as AgentInput;
+use mezzo_coordination::Txn;
 use mezzo_coordination::zk::{Answer, Failure, Request};
 use mezzo_model::ids::{ContainerId, StreamId};
 use mezzo_model::time::Millis;
@@ -123,6 +124,11 @@ pub enum Local {
         connection: ConnectionId,
         /// The call.
         id: CallId,
+    },
+    /// A commit that was said to be done is really made (a planted bug).
+    LateCommit {
+        /// What.
+        txn: Txn,
     },
     /// A probe of an instance came back well.
     Probed {

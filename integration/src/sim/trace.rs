@@ -15,6 +15,8 @@ pub struct Trace {
     steps: u64,
     tail: VecDeque<String>,
     line: String,
+    /// Print every step as it happens.
+    pub echo: bool,
 }
 
 impl Default for Trace {
@@ -24,6 +26,7 @@ impl Default for Trace {
             steps: 0,
             tail: VecDeque::new(),
             line: String::new(),
+            echo: false,
         }
     }
 }
@@ -38,6 +41,9 @@ impl Trace {
             self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
         self.steps += 1;
+        if self.echo {
+            println!("{}", self.line);
+        }
         let mut kept = if self.tail.len() == TAIL {
             self.tail.pop_front().unwrap_or_default()
         } else {

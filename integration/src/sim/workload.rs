@@ -68,7 +68,14 @@ pub fn plan(rng: &mut Rng, until_ms: u64) -> Vec<Step> {
         let mut at_ms = rng.between(3_000, 20_000);
         let mut generation = 0;
         let instances = u32::try_from(rng.between(1, 6)).unwrap_or(1);
-        steps.push(Step { at_ms, wish: Wish::App { id: id.clone(), instances, generation } });
+        steps.push(Step {
+            at_ms,
+            wish: Wish::App {
+                id: id.clone(),
+                instances,
+                generation,
+            },
+        });
         for _ in 0..rng.below(4) {
             at_ms += rng.between(10_000, 60_000);
             if at_ms >= until_ms {
@@ -78,8 +85,15 @@ pub fn plan(rng: &mut Rng, until_ms: u64) -> Vec<Step> {
             generation += u32::from(rng.below(2) == 0);
             let instances = u32::try_from(rng.between(1, 7)).unwrap_or(1);
             let id = id.clone();
-            let wish =
-                if gone { Wish::NoApp { id } } else { Wish::App { id, instances, generation } };
+            let wish = if gone {
+                Wish::NoApp { id }
+            } else {
+                Wish::App {
+                    id,
+                    instances,
+                    generation,
+                }
+            };
             steps.push(Step { at_ms, wish });
         }
     }
@@ -90,11 +104,20 @@ pub fn plan(rng: &mut Rng, until_ms: u64) -> Vec<Step> {
             0 => "fail:700".to_owned(),
             _ => format!("run:{}", rng.between(100, 9_000)),
         };
-        steps.push(Step { at_ms, wish: Wish::Job { id: id.clone(), command } });
+        steps.push(Step {
+            at_ms,
+            wish: Wish::Job {
+                id: id.clone(),
+                command,
+            },
+        });
         for _ in 0..rng.between(3, 12) {
             at_ms += rng.between(50, 25_000);
             if at_ms < until_ms {
-                steps.push(Step { at_ms, wish: Wish::Run { job: id.clone() } });
+                steps.push(Step {
+                    at_ms,
+                    wish: Wish::Run { job: id.clone() },
+                });
             }
         }
     }
@@ -105,7 +128,11 @@ pub fn plan(rng: &mut Rng, until_ms: u64) -> Vec<Step> {
 /// The call that a wish is, if it is one to the service framework.
 pub fn service_call(wish: &Wish) -> Option<service::request::ApiCall> {
     match wish {
-        Wish::App { id, instances, generation } => {
+        Wish::App {
+            id,
+            instances,
+            generation,
+        } => {
             let document = json!({
                 "id": id, "cmd": "forever", "cpus": 0.5, "mem": 64, "instances": instances,
                 "env": {"GENERATION": generation.to_string()},
@@ -121,9 +148,10 @@ pub fn service_call(wish: &Wish) -> Option<service::request::ApiCall> {
                 force: true,
             })
         }
-        Wish::NoApp { id } => {
-            Some(service::request::ApiCall::DeleteApp { id: service::app_id::AppId::parse(id).ok()?, force: true })
-        }
+        Wish::NoApp { id } => Some(service::request::ApiCall::DeleteApp {
+            id: service::app_id::AppId::parse(id).ok()?,
+            force: true,
+        }),
         Wish::Job { .. } | Wish::Run { .. } => None,
     }
 }
@@ -141,9 +169,9 @@ pub fn batch_call(wish: &Wish) -> Option<batch::Call> {
             let spec = batch::job::parse::job(&document, dialect, None).ok()?;
             Some(batch::Call::CreateJob { spec })
         }
-        Wish::Run { job } => {
-            Some(batch::Call::StartRun { job: batch::job::JobId::parse(job).ok()? })
-        }
+        Wish::Run { job } => Some(batch::Call::StartRun {
+            job: batch::job::JobId::parse(job).ok()?,
+        }),
         Wish::App { .. } | Wish::NoApp { .. } => None,
     }
 }

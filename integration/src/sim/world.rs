@@ -102,13 +102,24 @@ impl Ctx<'_> {
 
     /// Plans something local to this life of the process.
     pub fn later(&mut self, delay_ms: u64, what: Local) {
-        let event = Event::Local { host: self.host, life: Some(self.life), what };
+        let event = Event::Local {
+            host: self.host,
+            life: Some(self.life),
+            what,
+        };
         self.queue.after(delay_ms, event);
     }
 
     /// Plans something that happens on the machine whatever becomes of the process.
     pub fn on_machine(&mut self, delay_ms: u64, what: Local) {
-        self.queue.after(delay_ms, Event::Local { host: self.host, life: None, what });
+        self.queue.after(
+            delay_ms,
+            Event::Local {
+                host: self.host,
+                life: None,
+                what,
+            },
+        );
     }
 
     /// Writes a step down.
@@ -191,7 +202,11 @@ impl World {
 
     /// Adds a process, not yet started.
     pub fn add(&mut self, process: Box<dyn Process>) -> Host {
-        self.slots.push(Slot { process, armed: None, skew_ms: 0 });
+        self.slots.push(Slot {
+            process,
+            armed: None,
+            skew_ms: 0,
+        });
         self.lives.push(0);
         self.up.push(false);
         Host::try_from(self.slots.len() - 1).unwrap_or(Host::MAX)
@@ -224,7 +239,8 @@ impl World {
         self.lives[at] += 1;
         self.slots[at].armed = None;
         let name = self.slots[at].process.name().to_owned();
-        self.trace.step(self.queue.now().0, &name, format_args!("crashes"));
+        self.trace
+            .step(self.queue.now().0, &name, format_args!("crashes"));
         self.with(host, |process, ctx| process.crash(ctx));
         for (when, arrival) in self.net.crash(self.queue.now(), host) {
             self.queue.at(when, Event::Arrive(arrival));
@@ -266,13 +282,20 @@ impl World {
 
     /// A process as what it is.
     pub fn see<P: 'static>(&self, host: Host) -> Option<&P> {
-        self.slots.get(host as usize)?.process.as_any_ref().downcast_ref()
+        self.slots
+            .get(host as usize)?
+            .process
+            .as_any_ref()
+            .downcast_ref()
     }
 
     fn arm(&mut self, host: Host) {
         let at = host as usize;
         let now = self.queue.now();
-        let deadline = self.slots[at].process.next_deadline().map(|due| due.max(now));
+        let deadline = self.slots[at]
+            .process
+            .next_deadline()
+            .map(|due| due.max(now));
         let slot = &mut self.slots[at];
         match (deadline, slot.armed) {
             (None, _) => {}
@@ -282,7 +305,14 @@ impl World {
                 // A process that is woken and still wants to be woken now gets the next millisecond: time must move.
                 let due = if due <= now { Millis(now.0 + 1) } else { due };
                 slot.armed = Some(due);
-                self.queue.at(due, Event::Wake { host, life: self.lives[at], at: due });
+                self.queue.at(
+                    due,
+                    Event::Wake {
+                        host,
+                        life: self.lives[at],
+                        at: due,
+                    },
+                );
             }
         }
     }
@@ -296,7 +326,10 @@ impl World {
         if self.same_instant.0 == now {
             self.same_instant.1 += 1;
             if self.same_instant.1 > SAME_INSTANT_MAX {
-                return Err(format!("{SAME_INSTANT_MAX} events at {} ms: a livelock", now.0));
+                return Err(format!(
+                    "{SAME_INSTANT_MAX} events at {} ms: a livelock",
+                    now.0
+                ));
             }
         } else {
             self.same_instant = (now, 0);
@@ -305,7 +338,8 @@ impl World {
             Event::Arrive(arrival) => self.arrive(arrival),
             Event::Wake { host, life, at } => self.woken(host, life, at),
             Event::Local { host, life, what } => {
-                let alive = self.up[host as usize] && life.is_none_or(|life| life == self.lives[host as usize]);
+                let alive = self.up[host as usize]
+                    && life.is_none_or(|life| life == self.lives[host as usize]);
                 if alive || life.is_none() {
                     return self.with_check(host, |process, ctx| process.local(ctx, what));
                 }
@@ -321,9 +355,17 @@ impl World {
 
     fn arrive(&mut self, arrival: Arrival<Payload>) -> Result<(), String> {
         match arrival {
-            Arrival::Message { conn, side, payload } => match self.net.end(conn, side) {
-                Some((host, life)) if self.up[host as usize] && self.lives[host as usize] == life => {
-                    self.with_check(host, |process, ctx| process.message(ctx, conn, side, payload))
+            Arrival::Message {
+                conn,
+                side,
+                payload,
+            } => match self.net.end(conn, side) {
+                Some((host, life))
+                    if self.up[host as usize] && self.lives[host as usize] == life =>
+                {
+                    self.with_check(host, |process, ctx| {
+                        process.message(ctx, conn, side, payload)
+                    })
                 }
                 _ => Ok(()),
             },
@@ -332,7 +374,9 @@ impl World {
                 let believed = self.net.learn_broken(conn, side);
                 match end {
                     Some((host, life))
-                        if believed && self.up[host as usize] && self.lives[host as usize] == life =>
+                        if believed
+                            && self.up[host as usize]
+                            && self.lives[host as usize] == life =>
                     {
                         self.with_check(host, |process, ctx| process.broken(ctx, conn, side))
                     }
@@ -354,7 +398,10 @@ impl World {
             return Ok(());
         }
         slot.armed = None;
-        let due = slot.process.next_deadline().is_some_and(|due| due <= self.queue.now());
+        let due = slot
+            .process
+            .next_deadline()
+            .is_some_and(|due| due <= self.queue.now());
         if due {
             return self.with_check(host, |process, ctx| process.wake(ctx));
         }
@@ -369,7 +416,9 @@ impl World {
     ) -> Result<(), String> {
         self.with(host, act);
         let process = &self.slots[host as usize].process;
-        process.check().map_err(|words| format!("{}: {words}", process.name()))?;
+        process
+            .check()
+            .map_err(|words| format!("{}: {words}", process.name()))?;
         self.oracle.verdict()
     }
 

@@ -21,7 +21,10 @@ pub struct ZkHost {
 impl ZkHost {
     /// An empty server.
     pub fn new() -> Self {
-        Self { model: ZkModel::new(Millis(TICK_MS)), up: false }
+        Self {
+            model: ZkModel::new(Millis(TICK_MS)),
+            up: false,
+        }
     }
 
     fn send(&mut self, ctx: &mut Ctx<'_>, out: Vec<(u64, ToClient)>) {
@@ -47,10 +50,14 @@ impl ZkHost {
         for write in writes {
             if let WriteOp::Set { path, data, .. } = write
                 && let Some(store) = path.strip_suffix("/mezzo/epoch")
-                && let Some(counter) =
-                    std::str::from_utf8(data).ok().and_then(|text| text.trim().parse().ok())
+                && let Some(counter) = std::str::from_utf8(data)
+                    .ok()
+                    .and_then(|text| text.trim().parse().ok())
             {
-                let epoch = Epoch { cluster_id: "simulated".into(), counter };
+                let epoch = Epoch {
+                    cluster_id: "simulated".into(),
+                    counter,
+                };
                 ctx.oracle.store_took(store, &epoch);
             }
         }
