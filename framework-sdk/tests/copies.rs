@@ -151,11 +151,12 @@ fn wrong_drivers_are_found_out_within_a_hundred_seeds() {
     let mut gives_up = testing::config();
     gives_up.backoff_initial = never;
     gives_up.backoff_max = never;
-    for (what, config) in [
+    let wrong = [
         ("deaf", deaf),
         ("asks once", asks_once),
         ("gives up", gives_up),
-    ] {
+    ];
+    for (what, config) in wrong {
         let profile = Profile::default();
         let make = six::<true>;
         let failure = (0..100)

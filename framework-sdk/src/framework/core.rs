@@ -269,13 +269,14 @@ impl<S: Scheduler> FrameworkCore<S> {
             let known = self.ledger.remove(&id)?;
             return known.stored.then(|| store::forget_launch(&id));
         }
+        let full = self.ledger.len() >= MAX_TASKS;
         match self.ledger.get_mut(&id) {
             Some(task) => {
                 task.state = state;
                 task.agent = agent.or(task.agent.take());
             }
             // A master that makes tasks up without end does not fill our memory with them.
-            None if self.ledger.len() >= MAX_TASKS => {}
+            None if full => {}
             None => {
                 let task = LedgerTask {
                     agent,

@@ -394,7 +394,6 @@ impl<'a, S: Scheduler> World<'a, S> {
     }
 }
 
-
 fn told(event: &Event) -> String {
     let kind = event.r#type().as_str_name();
     match (&event.update, &event.offers) {

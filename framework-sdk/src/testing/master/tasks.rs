@@ -180,7 +180,12 @@ impl Master {
     }
 
     /// Explicit reconciliation by the table; implicit for an empty list.
-    pub(in crate::testing) fn reconcile(&mut self, now: u64, asked: &[call::reconcile::Task], registry: &Registry) {
+    pub(in crate::testing) fn reconcile(
+        &mut self,
+        now: u64,
+        asked: &[call::reconcile::Task],
+        registry: &Registry,
+    ) {
         if asked.is_empty() {
             let all: Vec<TaskId> = self.tasks.keys().cloned().collect();
             for id in all {
@@ -214,7 +219,11 @@ impl Master {
     }
 
     /// The answer about a task that nobody knows; none while an agent may still come back with it.
-    pub(in crate::testing) fn judge_unknown(&self, agent: Option<&AgentId>, registry: &Registry) -> Option<TaskState> {
+    pub(in crate::testing) fn judge_unknown(
+        &self,
+        agent: Option<&AgentId>,
+        registry: &Registry,
+    ) -> Option<TaskState> {
         let recovered = |agent: &AgentId| !self.agents.contains_key(agent);
         let Some(agent) = agent else {
             let waited_for = registry

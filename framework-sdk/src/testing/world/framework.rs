@@ -51,7 +51,10 @@ impl<S: Scheduler> World<'_, S> {
         self.with_process(|process, now, acts| process.driver_takes(now, input, acts));
     }
 
-    pub(in crate::testing) fn with_process(&mut self, f: impl FnOnce(&mut Process<S>, u64, &mut Vec<Act>)) {
+    pub(in crate::testing) fn with_process(
+        &mut self,
+        f: impl FnOnce(&mut Process<S>, u64, &mut Vec<Act>),
+    ) {
         let Some(process) = &mut self.process else {
             return;
         };

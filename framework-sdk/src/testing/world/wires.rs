@@ -121,7 +121,13 @@ impl<S: Scheduler> World<'_, S> {
         }
     }
 
-    pub(in crate::testing) fn submit(&mut self, process: u64, connection: ConnectionId, id: CallId, call: Box<Call>) {
+    pub(in crate::testing) fn submit(
+        &mut self,
+        process: u64,
+        connection: ConnectionId,
+        id: CallId,
+        call: Box<Call>,
+    ) {
         let found = self
             .channels
             .iter()
@@ -208,6 +214,9 @@ impl<S: Scheduler> World<'_, S> {
         }
         match message {
             Up::Subscribe(call) => {
+                if call.framework_id.is_none() && !self.starts.is_empty() {
+                    self.violate("the framework registered anew and left its tasks behind".into());
+                }
                 self.send_down(channel, Down::Accepted);
                 if let Some(master) = &mut self.master {
                     master.subscribe(self.now, channel, &call, &mut self.registry);
