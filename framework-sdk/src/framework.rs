@@ -90,7 +90,7 @@ pub trait Scheduler: Send {
         ledger.named()
     }
 
-    /// How many tasks there should be running, if that is known. A test in [`crate::testing`] holds the scheduler to it.
+    /// How many tasks there should be running, if that is known. [`crate::testing`] holds the scheduler to it.
     fn wanted(&self) -> Option<usize> {
         None
     }

@@ -1,6 +1,6 @@
 //! The scheduler's side of the cluster: what a framework is told and what it may ask.
 //!
-//! [`SchedulerEvent`] and [`SchedulerCommand`] are the whole vocabulary between a framework and its driver. The driver's
+//! [`SchedulerEvent`] and [`SchedulerCommand`] are the whole vocabulary between a framework and its driver. Its
 //! core ([`core::DriverCore`]) does what every framework would have to do for itself: find the leader, subscribe and
 //! subscribe again, keep calls in order, notice a silent connection, reconcile.
 //!
@@ -223,8 +223,8 @@ pub struct DriverConfig {
 }
 
 impl DriverConfig {
-    /// The usual behaviour for the usual framework: tasks run as `nobody` in role `*`, are told apart when out of reach,
-    /// and are kept for a week while the framework is away.
+    /// The usual behaviour for the usual framework: tasks run as `nobody` in role `*`, count as unreachable and not as
+    /// lost when their agent is out of reach, and are kept for a week while the framework is away.
     pub fn named(name: &str) -> Self {
         let partition_aware = v1::framework_info::capability::Type::PartitionAware as i32;
         Self::new(v1::FrameworkInfo {

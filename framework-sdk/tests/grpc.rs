@@ -62,7 +62,7 @@ fn id(event: &SchedulerEvent) -> Option<(&str, bool)> {
 }
 
 #[tokio::test]
-async fn a_conversation_from_subscription_to_teardown() {
+async fn calls_arrive_one_after_another_in_the_order_given() {
     let mut master = Master::start().await;
     let (handle, mut events) = start(master.address()).await;
     let asked = master.subscription().await;
@@ -119,7 +119,15 @@ async fn a_conversation_from_subscription_to_teardown() {
         assert_eq!(data, format!("{number}"));
         seen.answer(Ok(()));
     }
+}
 
+#[tokio::test]
+async fn an_update_is_acknowledged_and_a_teardown_is_the_end() {
+    let mut master = Master::start().await;
+    let (handle, mut events) = start(master.address()).await;
+    let stream = master.subscription().await.accept("stream-1").await;
+    stream.send(Ok(subscribed("f1"))).await.expect("a reader");
+    assert_eq!(id(&next(&mut events).await), Some(("f1", false)));
     stream
         .send(Ok(update("t1", v1::TaskState::TaskRunning)))
         .await

@@ -41,6 +41,16 @@ fn launched(call: &Call) -> Vec<String> {
         .collect()
 }
 
+fn asked_about(call: &Call) -> Vec<String> {
+    let tasks = &call.reconcile.as_ref().expect("a reconcile").tasks;
+    let mut ids: Vec<String> = tasks
+        .iter()
+        .map(|task| task.task_id.value.clone())
+        .collect();
+    ids.sort();
+    ids
+}
+
 #[tokio::test]
 async fn a_framework_that_dies_comes_back_with_its_id_and_its_tasks() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -84,16 +94,7 @@ async fn a_framework_that_dies_comes_back_with_its_id_and_its_tasks() {
     assert_eq!(seen.call.r#type(), call::Type::Suppress);
     seen.answer(Ok(()));
     let seen = master.call().await;
-    let mut asked: Vec<String> = seen
-        .call
-        .reconcile
-        .as_ref()
-        .expect("a reconcile")
-        .tasks
-        .iter()
-        .map(|task| task.task_id.value.clone())
-        .collect();
-    asked.sort();
+    let asked = asked_about(&seen.call);
     assert_eq!(asked, tasks);
     seen.answer(Ok(()));
     stream

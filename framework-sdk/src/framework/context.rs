@@ -121,7 +121,8 @@ impl Context<'_> {
         });
     }
 
-    /// Launches up to `count` tasks of a kind on the offers, spread over agents, and gives the rest back. Returns the ids.
+    /// Launches up to `count` tasks of a kind on the offers, spread over agents, and gives the rest back.
+    /// Returns the ids.
     pub fn launch_up_to(
         &mut self,
         count: usize,

@@ -116,7 +116,7 @@ impl Transport for GrpcTransport {
         let Some(current) = self.connection.as_ref().filter(|one| one.id == connection) else {
             return;
         };
-        // The core has one call under way at a time, so there is room. If the task has ended, its `Closed` is on the way.
+        // The core has one call under way at a time, so there is room. If the task has ended, `Closed` is on its way.
         let _ = current
             .submissions
             .try_send(Submission { id, stream, call });

@@ -8,7 +8,7 @@ use mezzo_wire::v1::task_status::{Reason, Source};
 
 use super::outbound::Queued;
 use super::{DriverCore, DriverOutput, KillWish};
-use crate::scheduler::{AckToken, SchedulerEvent};
+use crate::scheduler::{AckOf, AckToken, SchedulerEvent};
 
 /// Why tasks were never launched.
 #[derive(Clone, Debug)]
@@ -76,30 +76,15 @@ pub(super) fn submit(framework: &FrameworkId, queued: &Queued, wish: Option<&Kil
             call::Type::Decline
         }
         Queued::Kill(task) => {
-            call.kill = Some(call::Kill {
-                task_id: task.to_wire(),
-                agent_id: wish
-                    .and_then(|wish| wish.agent.as_ref())
-                    .map(AgentId::to_wire),
-                kill_policy: wish.and_then(|wish| wish.policy),
-            });
+            call.kill = Some(kill(&task, wish));
             call::Type::Kill
         }
         Queued::Acknowledge(ack) => {
-            call.acknowledge = Some(call::Acknowledge {
-                agent_id: ack.agent.to_wire(),
-                task_id: ack.task.to_wire(),
-                uuid: ack.uuid.to_vec().into(),
-            });
+            call.acknowledge = Some(acknowledge(&ack));
             call::Type::Acknowledge
         }
         Queued::Reconcile(tasks) => {
-            call.reconcile = Some(call::Reconcile {
-                tasks: tasks
-                    .iter()
-                    .map(|(task, agent)| asked(task, agent.as_ref()))
-                    .collect(),
-            });
+            call.reconcile = Some(reconcile(&tasks));
             call::Type::Reconcile
         }
         Queued::Revive(roles) => {
@@ -135,10 +120,31 @@ pub(super) fn submit(framework: &FrameworkId, queued: &Queued, wish: Option<&Kil
     call
 }
 
-fn asked(task: &TaskId, agent: Option<&AgentId>) -> call::reconcile::Task {
-    call::reconcile::Task {
+fn kill(task: &TaskId, wish: Option<&KillWish>) -> call::Kill {
+    call::Kill {
         task_id: task.to_wire(),
-        agent_id: agent.map(AgentId::to_wire),
+        agent_id: wish
+            .and_then(|wish| wish.agent.as_ref())
+            .map(AgentId::to_wire),
+        kill_policy: wish.and_then(|wish| wish.policy),
+    }
+}
+
+fn acknowledge(ack: &AckOf) -> call::Acknowledge {
+    call::Acknowledge {
+        agent_id: ack.agent.to_wire(),
+        task_id: ack.task.to_wire(),
+        uuid: ack.uuid.to_vec().into(),
+    }
+}
+
+fn reconcile(tasks: &[(TaskId, Option<AgentId>)]) -> call::Reconcile {
+    let asked = |(task, agent): &(TaskId, Option<AgentId>)| call::reconcile::Task {
+        task_id: task.to_wire(),
+        agent_id: agent.as_ref().map(AgentId::to_wire),
+    };
+    call::Reconcile {
+        tasks: tasks.iter().map(asked).collect(),
     }
 }
 

@@ -103,7 +103,7 @@ impl<K: Ord + Clone, V: Clone> Retries<K, V> {
     }
 }
 
-/// The pause after `tries` earlier pauses: doubling from `initial` to `max`, the upper half of it random. At least 1 ms.
+/// The pause after `tries` earlier pauses: doubling from `initial` to `max`, its upper half random. At least 1 ms.
 pub(super) fn pause(initial: Millis, max: Millis, tries: u32, rng: &mut Rng) -> Millis {
     let factor = 1u64.checked_shl(tries.min(40)).unwrap_or(u64::MAX);
     let full = Millis(initial.0.saturating_mul(factor).min(max.0).max(1));

@@ -24,30 +24,7 @@ impl Master {
             filter: None,
         };
         self.agents.insert(agent.clone(), view);
-        let here: Vec<TaskId> = known.iter().map(|known| known.task.clone()).collect();
-        let lost: Vec<TaskId> = self
-            .tasks
-            .iter()
-            .filter(|(id, task)| task.agent == *agent && !here.contains(id))
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in lost {
-            // It was on its way when the link broke.
-            let ended = self
-                .tasks
-                .remove(&id)
-                .is_some_and(|task| task.state.is_terminal());
-            if !ended {
-                let state = self.as_told(TaskState::Dropped);
-                self.update(made(
-                    now,
-                    &id,
-                    Some(agent),
-                    state,
-                    Reason::AgentReregistered,
-                ));
-            }
-        }
+        self.settle_lost(now, agent, &known);
         for Known {
             task,
             state,
@@ -81,6 +58,33 @@ impl Master {
             }
         }
         self.order(agent, Order::Resend);
+    }
+
+    /// Tasks that the agent does not have were on their way when the link broke.
+    fn settle_lost(&mut self, now: u64, agent: &AgentId, known: &[Known]) {
+        let here: Vec<TaskId> = known.iter().map(|known| known.task.clone()).collect();
+        let lost: Vec<TaskId> = self
+            .tasks
+            .iter()
+            .filter(|(id, task)| task.agent == *agent && !here.contains(id))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in lost {
+            let ended = self
+                .tasks
+                .remove(&id)
+                .is_some_and(|task| task.state.is_terminal());
+            if !ended {
+                let state = self.as_told(TaskState::Dropped);
+                self.update(made(
+                    now,
+                    &id,
+                    Some(agent),
+                    state,
+                    Reason::AgentReregistered,
+                ));
+            }
+        }
     }
 
     /// The link to an agent broke.

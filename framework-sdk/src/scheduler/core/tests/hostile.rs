@@ -4,7 +4,7 @@ use mezzo_model::ids::StreamId;
 use mezzo_model::rng::Rng;
 use mezzo_model::time::Millis;
 use mezzo_wire::v1;
-use mezzo_wire::v1::scheduler::{Event, call, event};
+use mezzo_wire::v1::scheduler::{Event, event};
 
 use super::env::{Env, config, heartbeat, offer, offers_event, subscribed_event, update_event};
 use crate::scheduler::core::{CloseReason, ConnectionId, DriverInput, DriverOutput};
@@ -229,23 +229,27 @@ fn random_input(
             },
             None => DriverInput::Tick,
         },
-        18 => DriverInput::Command(SchedulerCommand::Kill {
-            task: super::env::task(&name),
+        18..=22 => DriverInput::Command(random_command(rng, name)),
+        _ => DriverInput::Tick,
+    }
+}
+
+fn random_command(rng: &mut Rng, name: String) -> SchedulerCommand {
+    let task = super::env::task(&name);
+    match rng.below(5) {
+        0 => SchedulerCommand::Kill {
+            task,
             agent: None,
             policy: None,
-        }),
-        19 => DriverInput::Command(SchedulerCommand::Accept {
+        },
+        1 => SchedulerCommand::Accept {
             offers: vec![offer(&name)],
             operations: super::env::launch(&[&name]),
             filters: None,
-        }),
-        20 => DriverInput::Command(SchedulerCommand::Reconcile(vec![(
-            super::env::task(&name),
-            None,
-        )])),
-        21 => DriverInput::Command(SchedulerCommand::Revive { roles: vec![] }),
-        22 => DriverInput::Command(SchedulerCommand::Suppress { roles: vec![name] }),
-        _ => DriverInput::Tick,
+        },
+        2 => SchedulerCommand::Reconcile(vec![(task, None)]),
+        3 => SchedulerCommand::Revive { roles: vec![] },
+        _ => SchedulerCommand::Suppress { roles: vec![name] },
     }
 }
 
@@ -272,5 +276,4 @@ fn a_flood_of_offers_ends_the_connection_before_memory_does() {
     }
     env.expect_close();
     env.expect_disconnected();
-    let _ = call::Type::Decline;
 }
