@@ -22,7 +22,7 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::setsid;
 
 use crate::core::{Core, Input, Output};
@@ -130,7 +130,7 @@ impl Shell {
         let Some(until) = self.leaving else {
             return false;
         };
-        self.acts.is_empty() || until <= self.now().mono
+        !has_children() || until <= self.now().mono
     }
 
     /// Carries inputs to the core, and what it says out, until all is quiet.
@@ -277,6 +277,12 @@ impl Shell {
             Wall(Millis::from(wall.unwrap_or_default()).0),
         )
     }
+}
+
+/// Whether a child is there that was not yet waited for: a leash on its way out, an act of the runtime.
+fn has_children() -> bool {
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    waitid(Id::All, look) != Err(Errno::ECHILD)
 }
 
 /// Takes in what the leash of a runtime's act said; false when it is over. What it leaves behind goes with it.

@@ -4,11 +4,12 @@
 //! dies it is handed to the subreaper. Invariant: a signal goes only to a process that was seen below the root after it
 //! was pinned by a pidfd, so a reused process id is never hit.
 
+use std::collections::BTreeSet;
 use std::fs;
 
-use nix::sys::signal::Signal as NixSignal;
-use nix::unistd::Pid;
-use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use nix::sys::signal::Signal;
+
+use crate::pinned::Pinned;
 
 /// One process and the parent under which it was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,12 +23,13 @@ pub struct Found {
 /// Every living descendant of `root`, parents before children; `skip` are left out with all below them.
 pub fn descendants(root: i32, skip: &[i32]) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
+    // Somebody handed up while we look is seen twice.
+    let mut seen: BTreeSet<i32> = skip.iter().copied().collect();
     let mut next = 0;
     let mut parent = root;
     loop {
         for pid in children(parent) {
-            let known = found.iter().any(|f| f.pid == pid);
-            if !known && !skip.contains(&pid) {
+            if seen.insert(pid) {
                 found.push(Found { pid, parent });
             }
         }
@@ -39,36 +41,28 @@ pub fn descendants(root: i32, skip: &[i32]) -> Vec<Found> {
     }
 }
 
-/// Sends `signal` to every descendant of `root` that is not below `skip`; returns how many there were.
-pub fn signal(root: i32, skip: &[i32], signal: NixSignal) -> usize {
+/// How many processes are pinned at a time: each takes a descriptor.
+const PINNED_MAX: usize = 128;
+
+/// Sends `signal` to every descendant of `root` that is not below `skip`, parents first; returns how many there were.
+pub fn signal(root: i32, skip: &[i32], signal: Signal) -> usize {
     let found = descendants(root, skip);
-    for process in &found {
-        signal_one(root, *process, signal);
+    for some in found.chunks(PINNED_MAX) {
+        // All are pinned before the first is hit: a parent's end hands its children to somebody else.
+        let pinned: Vec<Pinned> = some.iter().filter_map(|one| pin(root, *one)).collect();
+        for one in pinned {
+            one.signal(signal);
+        }
     }
     found.len()
 }
 
-fn signal_one(root: i32, process: Found, signal: NixSignal) {
-    let Some(pid) = rustix::process::Pid::from_raw(process.pid) else {
-        return;
-    };
-    let Some(number) = Signal::from_named_raw(signal as i32) else {
-        return;
-    };
-    match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(pinned) => {
-            let parent = parent_of(process.pid);
-            // Its parent is the one it had, or that one died and it was handed up.
-            if parent.is_some_and(|p| p == process.parent || is_below(p, root)) {
-                let _ = pidfd_send_signal(&pinned, number);
-            }
-        }
-        Err(rustix::io::Errno::NOSYS) => {
-            // A kernel before 5.3 has nothing better.
-            let _ = nix::sys::signal::kill(Pid::from_raw(process.pid), signal);
-        }
-        Err(_) => {}
-    }
+/// Pins a process, if it still is where it was found.
+fn pin(root: i32, process: Found) -> Option<Pinned> {
+    let pinned = Pinned::new(process.pid)?;
+    // Its parent is the one it had, or that one died and it was handed up.
+    let parent = parent_of(process.pid)?;
+    (parent == process.parent || is_below(parent, root)).then_some(pinned)
 }
 
 /// Whether `pid` is `root` or below it.
@@ -159,7 +153,7 @@ mod tests {
             assert!(children_by_scan(found.parent).contains(&found.pid));
         }
         assert!(!is_below(root, second));
-        assert_eq!(signal(root, &[], NixSignal::SIGKILL), all.len());
+        assert_eq!(signal(root, &[], Signal::SIGKILL), all.len());
         assert!(shell.wait().is_ok());
         for found in &all {
             assert_eq!(parent_of(found.pid).filter(|&p| p == root), None);

@@ -115,7 +115,7 @@ impl Checks {
 
     /// The last result of the check; without an answer before the first one.
     pub fn check_status(&self) -> Option<v1::CheckStatusInfo> {
-        Some(self.check.as_ref()?.status.clone())
+        Some(self.check.as_ref()?.status)
     }
 
     /// When [`Checks::on_time`] has something to do.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use mezzo_executor::orphans;
 use mezzo_executor::plan::EndedHow;
 use mezzo_model::TaskState;
 use mezzo_wire::v1::executor::event;
@@ -178,13 +179,32 @@ fn a_storm_of_forks_is_ended() {
     agent.expect(TaskState::Killing);
     agent.expect(TaskState::Killed);
     bed.expect_left();
-    let marker = format!("MEZZO_CONTAINER_ID={}", bed.plan.container_id);
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    for process in processes {
-        let environment = std::fs::read(process.path().join("environ")).unwrap_or_default();
-        let ours = environment
-            .split(|&b| b == 0)
-            .any(|v| v == marker.as_bytes());
-        assert!(!ours, "{} is left", process.path().display());
-    }
+    let left = orphans::marked().remove(&bed.plan.container_id);
+    assert_eq!(left, None);
+}
+
+#[test]
+fn what_outlives_both_its_keepers_is_found_by_its_mark() {
+    let script =
+        "setsid sh -c 'echo $$ >> pids; sleep 1000; true' & echo $$ >> pids; sleep 1000; true";
+    let mut bed = Bed::shell(script);
+    let _agent = bed.running(task());
+    wait_for_lines(&bed.sandbox("pids"), 2);
+    let leash = children(bed.executor_pid())[0];
+    // Neither may notice that the other is gone.
+    signal(bed.executor_pid(), Signal::SIGSTOP);
+    signal(leash, Signal::SIGSTOP);
+    signal(leash, Signal::SIGKILL);
+    bed.kill_executor();
+    let marked = orphans::marked()
+        .remove(&bed.plan.container_id)
+        .unwrap_or_default();
+    assert!(!marked.is_empty(), "something is left to be found");
+    assert_eq!(
+        orphans::end(&bed.plan.container_id, super::bed::PATIENCE),
+        0
+    );
+    assert_ended(&marked);
+    assert_eq!(orphans::marked().get(&bed.plan.container_id), None);
+    assert_eq!(orphans::end("no such container", super::bed::PATIENCE), 0);
 }
