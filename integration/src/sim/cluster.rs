@@ -184,6 +184,29 @@ impl Run {
                 self.size.settle_ms / 1000
             ));
         }
+        self.check_runs()
+    }
+
+    /// Every run that was acknowledged has ended, and is in the history.
+    fn check_runs(&mut self) -> Result<(), String> {
+        let request = self.next_request;
+        self.next_request += 1;
+        let hosts = self.cast.batches.clone();
+        let host = self
+            .ask::<Batch>(&hosts, request, || Some(workload::count_ended_runs()))
+            .ok_or("no batch leads")?;
+        let answer = self
+            .world
+            .see::<Framework<Batch>>(host)
+            .and_then(|batch| batch.answers.get(&request).cloned());
+        let ended = match answer {
+            Some(Ok(text)) => text.parse::<u64>().unwrap_or(0),
+            other => return Err(format!("jobs cannot be listed: {other:?}")),
+        };
+        if ended < self.wanted.runs {
+            let runs = self.wanted.runs;
+            return Err(format!("{runs} runs were acknowledged, and {ended} are in the history"));
+        }
         Ok(())
     }
 

@@ -45,6 +45,12 @@ fn batch_wishes(out: Vec<batch::Output>) -> Vec<Wish> {
             batch::Output::Reply { request, reply } => {
                 let answer = match reply {
                     batch::Reply::Refused(refusal) => Err(refusal.to_string()),
+                    // How many runs have ended, which is all that a list of jobs is asked for here.
+                    batch::Reply::Jobs(jobs) => {
+                        let histories = jobs.iter().filter_map(|job| job.history.as_ref());
+                        let ended = histories.map(|all| all.success_count + all.failure_count);
+                        Ok(ended.sum::<u64>().to_string())
+                    }
                     reply => Ok(format!("{reply:?}")),
                 };
                 Wish::Reply {

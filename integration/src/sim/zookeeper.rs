@@ -6,7 +6,7 @@
 //!
 //! Invariant: pure. The same inputs give the same outputs, and no request panics.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use mezzo_coordination::zk::{
@@ -80,8 +80,9 @@ struct Session {
     expires: Millis,
     conn: Option<u64>,
     ephemerals: BTreeSet<String>,
-    /// Watches that fired while no connection was there to say so.
-    missed: Vec<u64>,
+    /// Watches that fired, the newest last. On each new connection they are told again: a real client asks then about
+    /// every watch that it still waits for, as what was told on a connection that broke may not have arrived.
+    fired: VecDeque<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,6 +102,9 @@ pub struct ZkModel {
     conns: BTreeMap<u64, i64>,
     watches: BTreeMap<(String, WatchKind), BTreeSet<(i64, u64)>>,
 }
+
+/// At most this many of a session's watches are told again. A client here waits for two at most.
+const FIRED_MAX: usize = 64;
 
 type Out = Vec<(u64, ToClient)>;
 
@@ -202,7 +206,7 @@ impl ZkModel {
                     expires: Millis::ZERO,
                     conn: None,
                     ephemerals: BTreeSet::new(),
-                    missed: Vec::new(),
+                    fired: VecDeque::new(),
                 };
                 self.sessions.insert(id, session);
                 self.attach(now, conn, id, out);
@@ -267,7 +271,7 @@ impl ZkModel {
                 timeout: session.timeout,
             },
         ));
-        for xid in std::mem::take(&mut session.missed) {
+        for xid in session.fired.iter().copied() {
             out.push((conn, ToClient::Fired { xid }));
         }
     }
@@ -549,9 +553,12 @@ impl ZkModel {
                 let Some(session) = self.sessions.get_mut(&id) else {
                     continue;
                 };
-                match session.conn {
-                    Some(conn) => out.push((conn, ToClient::Fired { xid })),
-                    None => session.missed.push(xid),
+                if session.fired.len() >= FIRED_MAX {
+                    session.fired.pop_front();
+                }
+                session.fired.push_back(xid);
+                if let Some(conn) = session.conn {
+                    out.push((conn, ToClient::Fired { xid }));
                 }
             }
         }
