@@ -229,6 +229,11 @@ impl Core {
         self.timers.next()
     }
 
+    /// Whether it is known which executors live, so that they may be let in.
+    pub fn is_ready(&self) -> bool {
+        !matches!(self.stage, Stage::New | Stage::Probing)
+    }
+
     /// The durable half of the state.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
@@ -239,15 +244,10 @@ impl Core {
         self.counters
     }
 
-    /// What is there now. Costs a walk over the tasks.
+    /// What is there now.
     pub fn gauges(&self) -> Gauges {
-        let live = self
-            .ledger
-            .tasks
-            .values()
-            .filter(|entry| !entry.state().is_terminal());
         Gauges {
-            tasks_live: live.count(),
+            tasks_live: self.ledger.live(),
             tasks_known: self.ledger.tasks.len(),
             containers: self.ledger.containers.len(),
             sandboxes: self.ledger.sandboxes.len(),

@@ -68,6 +68,19 @@ pub(crate) struct Host {
     pub hostname: String,
 }
 
+impl Oci {
+    /// One that only cleans after containers of an earlier run, by what their plans say.
+    pub(crate) fn cleaner(host: Host) -> Self {
+        let runtime = Runtime {
+            program: PathBuf::new(),
+            version: String::new(),
+            spec: Spec::default(),
+            unmounts: Vec::new(),
+        };
+        Self { runtime, host }
+    }
+}
+
 impl Host {
     fn group(&self, container: &str) -> String {
         format!("{}/{container}", self.group_root)

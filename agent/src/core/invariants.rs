@@ -41,6 +41,13 @@ impl Core {
     }
 
     fn check_tasks(&self) -> Result<(), Broken> {
+        let live = self.ledger.tasks.values();
+        let live = live.filter(|entry| !entry.state().is_terminal()).count();
+        must!(
+            live == self.ledger.live(),
+            "{live} tasks live, {} are counted",
+            self.ledger.live()
+        );
         for (key, entry) in &self.ledger.tasks {
             let id = &key.1;
             let state = entry.state();

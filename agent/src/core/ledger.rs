@@ -48,6 +48,8 @@ pub struct Ledger {
     completed: BTreeMap<TaskKey, (u64, TaskState)>,
     completed_order: VecDeque<(u64, TaskKey)>,
     completed_next: u64,
+    /// How many tasks have not ended.
+    live: usize,
 }
 
 /// A framework that has something here.
@@ -139,6 +141,11 @@ impl Ledger {
         self.tasks.iter()
     }
 
+    /// How many tasks have not ended.
+    pub fn live(&self) -> usize {
+        self.live
+    }
+
     /// The containers that have not ended.
     pub fn containers(&self) -> impl Iterator<Item = (&ContainerId, &ContainerEntry)> {
         self.containers.iter()
@@ -227,6 +234,7 @@ impl Ledger {
         self.agent = id.cloned();
         if id.is_none() {
             self.tasks.clear();
+            self.live = 0;
             self.completed.clear();
             self.completed_order.clear();
             self.frameworks.clear();
@@ -338,6 +346,7 @@ impl Ledger {
             entry.tasks.insert(record.id.clone());
         }
         self.refer(&record.framework);
+        self.live += 1;
         let entry = TaskEntry {
             record: record.clone(),
             pending: VecDeque::new(),
@@ -366,6 +375,7 @@ impl Ledger {
         entry.latest = Some(status.clone());
         if state_of(status).is_terminal() {
             let container = entry.record.container.clone();
+            self.live = self.live.saturating_sub(1);
             self.end_task(task, container.as_ref());
         }
     }
@@ -427,6 +437,9 @@ impl Ledger {
         let Some(entry) = self.tasks.remove(task) else {
             return;
         };
+        if !entry.state().is_terminal() {
+            self.live = self.live.saturating_sub(1);
+        }
         if let Some(container) = &entry.record.container
             && let Some(container) = self.containers.get_mut(container)
         {
