@@ -1,10 +1,7 @@
-//! The doors of a master: what comes in over gRPC becomes an input of the core, and what the core puts out goes back.
-//!
-//! Invariant: a door has no behaviour of its own. It recognises who speaks, hands the very same value to the core that any
-//! other door would, and maps a refusal's HTTP status by the table in `mezzo_wire::grpc`.
+//! The doors: gRPC services on the master's port. Each turns a request into a knock and waits for the answer; the words
+//! and numbers of refusals come from the core.
 
-pub mod desk;
-mod link;
+mod agents;
 mod operator;
 mod sandbox;
 mod scheduler;
@@ -16,24 +13,30 @@ use mezzo_wire::v1::master::operator_server::OperatorServer;
 use mezzo_wire::v1::scheduler::scheduler_server::SchedulerServer;
 use tonic::service::Routes;
 
-use desk::Desk;
+use crate::front::Front;
 
-/// The largest message that is read: a greeting of an agent with all its tasks, or an accept with as many launches.
-pub const MESSAGE_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// The largest call of a scheduler or an operator, in bytes.
+pub const MAX_CALL_BYTES: usize = 16 << 20;
 
-/// All gRPC services of a master.
-pub fn routes(desk: &Desk) -> Router {
-    let scheduler = SchedulerServer::new(scheduler::Door::new(desk.clone()))
-        .max_decoding_message_size(MESSAGE_MAX_BYTES);
-    let link = LinkServer::new(link::Door::new(desk.clone()))
-        .max_decoding_message_size(MESSAGE_MAX_BYTES);
-    let operator = OperatorServer::new(operator::Door::new(desk.clone()))
-        .max_decoding_message_size(MESSAGE_MAX_BYTES);
-    let sandbox = SandboxServer::new(sandbox::Door::new(desk.clone()));
-    let mut routes = Routes::builder();
-    routes.add_service(scheduler);
-    routes.add_service(link);
-    routes.add_service(operator);
-    routes.add_service(sandbox);
-    routes.routes().prepare().into_axum_router()
+/// The largest message of an agent, in bytes: a hello lists every task that it holds.
+pub const MAX_AGENT_MESSAGE_BYTES: usize = 256 << 20;
+
+/// All gRPC services, as routes.
+pub fn routes(front: &Front, version: &mezzo_wire::v1::VersionInfo) -> Router {
+    let scheduler = SchedulerServer::new(scheduler::Door::new(front.clone()))
+        .max_decoding_message_size(MAX_CALL_BYTES)
+        .max_encoding_message_size(usize::MAX);
+    let operator = OperatorServer::new(operator::Door::new(front.clone(), version.clone()))
+        .max_decoding_message_size(MAX_CALL_BYTES)
+        .max_encoding_message_size(usize::MAX);
+    let link = LinkServer::new(agents::Door::new(front.clone()))
+        .max_decoding_message_size(MAX_AGENT_MESSAGE_BYTES)
+        .max_encoding_message_size(usize::MAX);
+    let sandbox = SandboxServer::new(sandbox::Door::new(front.clone()))
+        .max_decoding_message_size(MAX_CALL_BYTES);
+    Routes::new(scheduler)
+        .add_service(operator)
+        .add_service(link)
+        .add_service(sandbox)
+        .into_axum_router()
 }

@@ -14,6 +14,7 @@ mod accept;
 mod agent;
 mod calls;
 mod config;
+mod dump;
 mod framework;
 mod invariants;
 mod io;

@@ -1,11 +1,23 @@
-//! The master.
-// FOUNDER -> OWNER: api.rs + api/, shell.rs + shell/, flags.rs are written (committed). They wait for `read_model::start(MasterInfo) -> (Feed, Reader)`,
-// `Feed::send(&self, Change)`, `Reader: Clone + Debug`, `async Reader::answer(&self, master::Call) -> Result<master::Response, core::Refusal>`,
-// and take `Core::gauges()`. Please write read_model to that, then declare `pub mod api; pub mod flags; pub mod read_model; pub mod shell;`, make it
-// compile, add the gRPC-level tests, and delete this note. Also: registration.rs now tells frameworks of tasks on agents that return from unreachable.
+//! The master: offers resources of agents to frameworks, and keeps every promise made about them.
+//!
+//! Floor 3 of the house. [`core`] decides (pure), with [`allocator`] as its own inner core and [`validate`] for what is
+//! refused; [`registry`] says what lasts; [`read_model`] answers readers; `shell` and `api` connect all of it to sockets,
+//! clocks and the election. [`start`] runs one in this process.
+//!
+//! Invariant: it knows no framework by name, and no agent but through messages; every act carries the term's epoch.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod allocator;
+mod api;
 pub mod core;
+mod flags;
+mod front;
 pub mod keys;
 pub mod read_model;
 pub mod registry;
+mod shell;
 pub mod validate;
+
+pub use flags::Flags;
+pub use shell::{Running, StartError, start};

@@ -1,50 +1,55 @@
-//! The process around the core: it opens the port, joins the election, and gives a core to each term that it leads.
+//! The process around the core: flags, port, election, and one task that owns the core of each term.
 //!
-//! Invariant: nothing here decides who is offered what.
+//! While another master leads, every call is answered with where that one is. When this one is elected it reads the
+//! registry, starts a core and opens the doors; when the term ends all connections are closed, the core is dropped, and
+//! the process stands by again. While leadership is in doubt nothing is done and nothing is forgotten.
+//!
+//! Invariant: the shell never decides; a lost session is never a reason to exit.
 
-pub mod leading;
 mod metrics;
+mod reign;
 mod setup;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use mezzo_coordination::{Contender, Leadership, LoadError, Term};
+use mezzo_coordination::{Contender, Leadership, LoadError, Record, Term};
 use mezzo_door::{Guard, Health, Stop, Vitals};
 use mezzo_wire::v1;
+use mezzo_wire::v1::master::response::GetMaster;
+use mezzo_wire::version::{MESOS_VERSION, MEZZO_VERSION};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::api;
-use crate::api::desk::{Desk, Standing};
-use crate::core::Config;
+use crate::core::Core;
 use crate::flags::Flags;
-use leading::{Clock, Over};
-use metrics::Meters;
-use setup::Settings;
+use crate::front::{Front, Office, Post};
+use crate::read_model;
+use metrics::Board;
+use reign::{Clock, Ears, End, Reign};
+use setup::Setup;
 
 pub use setup::StartError;
 
-/// The pause before a term is begun anew that could not be gone on with.
-const PAUSE: Duration = Duration::from_secs(1);
-
-/// Paths that need no name even where credentials are asked for: load balancers ask them.
-const OPEN_PATHS: &[&str] = &["/health"];
+/// The first wait before the registry is read again after a failure; it doubles up to [`LOAD_RETRY_MAX`].
+const LOAD_RETRY: Duration = Duration::from_millis(100);
+/// The longest.
+const LOAD_RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// A master that runs.
 #[derive(Debug)]
 pub struct Running {
     /// Where it listens.
     pub addr: SocketAddr,
-    /// What `/health` says: good once it leads, or knows who does.
+    /// What `/health` says: good while this process leads, or knows who does.
     pub health: Health,
     served: JoinHandle<()>,
     reigned: JoinHandle<()>,
 }
 
 impl Running {
-    /// Completes when the master has ended: it was stopped, or what is stored was written by a newer version.
+    /// Completes when it has ended: it was stopped, or the registry cannot be read by this version.
     pub async fn ended(self) {
         // A task that panicked has said so already.
         let _ = self.reigned.await;
@@ -60,142 +65,238 @@ pub async fn start(flags: Flags, stop: Stop) -> Result<Running, StartError> {
     let setup = setup::prepare(flags).await?;
     let addr = setup.door.addr();
     let vitals = Vitals::new("mezzo_master");
-    let meters = Meters::register(&vitals.metrics);
-    let (standing, watched) = watch::channel(Standing::Standby { leader: None });
-    let desk = Desk::new(watched, setup.info.clone());
-    let guard = Guard::new(setup.credentials, "mezzo-master", OPEN_PATHS);
-    let router = guard.protect(vitals.routes().merge(api::routes(&desk)));
-    let served = tokio::spawn(mezzo_door::serve(setup.door, router, stop.clone()));
-    let reign = Reign {
-        settings: setup.settings,
-        info: setup.info,
-        standing,
-        health: vitals.health.clone(),
-        meters,
-        clock: Clock::new(),
-        stop,
+    let health = vitals.health.clone();
+    let board = Board::register(&vitals.metrics);
+    let (post, shown) = watch::channel(Post::Standby { leader: None });
+    let version = v1::VersionInfo {
+        version: MESOS_VERSION.to_owned(),
+        git_tag: Some(format!("mezzo-{MEZZO_VERSION}")),
+        ..Default::default()
     };
-    let reigned = tokio::spawn(reign.go_on(setup.contender));
-    tracing::info!(address = %addr, "the master listens");
-    Ok(Running { addr, health: vitals.health, served, reigned })
+    let router = vitals
+        .routes()
+        .merge(api::routes(&Front::new(shown), &version));
+    let guard = Guard::new(
+        setup.credentials.clone(),
+        "mezzo-master",
+        &["/health", "/version", "/redirect"],
+    );
+    let Setup {
+        door,
+        target,
+        candidate,
+        session_timeout,
+        contender,
+        template,
+        limits,
+        ..
+    } = setup;
+    tracing::info!(%addr, %target, "the master listens");
+    // The port outlives the reign, so that whoever calls during the end is told in words.
+    let port_stop = Stop::new();
+    let served = tokio::spawn(mezzo_door::serve(
+        door,
+        guard.protect(router),
+        port_stop.clone(),
+    ));
+    let life = Life {
+        post,
+        health: health.clone(),
+        board,
+        template,
+        limits,
+        started: Clock::new(),
+    };
+    let reigned = tokio::spawn(async move {
+        let rejoin = move || Contender::join(&target, candidate.clone(), session_timeout);
+        life.live(contender, rejoin, &stop).await;
+        port_stop.stop();
+    });
+    Ok(Running {
+        addr,
+        health,
+        served,
+        reigned,
+    })
 }
 
-struct Reign {
-    settings: Settings,
-    info: Arc<v1::MasterInfo>,
-    standing: watch::Sender<Standing>,
+/// What lasts from term to term.
+struct Life {
+    post: watch::Sender<Post>,
     health: Health,
-    meters: Meters,
-    clock: Clock,
-    stop: Stop,
+    board: Board,
+    template: setup::Template,
+    limits: read_model::Limits,
+    started: Clock,
 }
 
-impl Reign {
-    async fn go_on(self, contender: Contender) {
-        let mut leadership = contender.subscribe();
-        while !self.stop.is_stopped() {
-            let now = leadership.borrow_and_update().clone();
-            match now {
-                Leadership::Leading { term } => {
-                    let over = self.lead(&term, leadership.clone()).await;
-                    self.meters.end();
-                    self.standing.send_replace(Standing::InDoubt);
-                    if !self.is_to_go_on(over).await {
-                        break;
-                    }
-                    continue;
-                }
+impl Life {
+    async fn live(
+        self,
+        mut contender: Contender,
+        rejoin: impl Fn() -> Result<Contender, mezzo_coordination::JoinError>,
+        stop: &Stop,
+    ) {
+        let mut leadership = contender.current();
+        loop {
+            let end = match leadership {
+                Leadership::Leading { term } => self.lead(&term, &mut contender, stop).await,
+                Leadership::Refused { words } => End::SteppedDown {
+                    fatal: true,
+                    reason: words,
+                },
                 Leadership::Standby { leader } => {
-                    match &leader {
-                        Some(leader) => {
-                            tracing::info!(leader = %leader.address, "standing by");
-                            self.health.good();
-                        }
-                        None => self.health.bad("nobody leads yet"),
-                    }
-                    let leader = leader.map(|leader| leader.address);
-                    self.standing.send_replace(Standing::Standby { leader });
+                    self.stand_by(leader.map(|leader| leader.address));
+                    End::Deposed
                 }
                 Leadership::Suspended => {
-                    self.health.bad("it is in doubt who leads");
-                    self.standing.send_replace(Standing::InDoubt);
+                    self.stand_by(None);
+                    End::Deposed
                 }
-                Leadership::Refused { words } => {
-                    tracing::error!("the master ends: {words}");
-                    self.health.bad(words);
-                    self.stop.stop();
+            };
+            match end {
+                End::Deposed => {}
+                End::Stopped => break,
+                End::SteppedDown {
+                    fatal: true,
+                    reason,
+                } => {
+                    tracing::error!("{reason}");
+                    self.stand_by(None);
+                    self.health.bad(reason);
+                    contender.resign().await;
+                    return;
+                }
+                End::SteppedDown {
+                    fatal: false,
+                    reason,
+                } => {
+                    tracing::warn!("this term is over: {reason}");
+                    self.stand_by(None);
+                    // A place in the queue that another term has overtaken is worth nothing.
+                    contender.resign().await;
+                    contender = match rejoin() {
+                        Ok(contender) => contender,
+                        Err(error) => {
+                            tracing::error!(%error, "the election cannot be joined again");
+                            self.health.bad(error.to_string());
+                            return;
+                        }
+                    };
+                    leadership = contender.current();
+                    continue;
                 }
             }
-            tokio::select! {
-                () = self.stop.stopped() => {}
-                changed = leadership.changed() => {
-                    if changed.is_err() {
-                        break;
-                    }
-                }
-            }
+            leadership = match contender.current() {
+                // The term ended because another one of ours began meanwhile.
+                leading @ Leadership::Leading { .. } => leading,
+                _ => tokio::select! {
+                    () = stop.stopped() => break,
+                    changed = contender.changed() => changed,
+                },
+            };
         }
-        self.standing.send_replace(Standing::Standby { leader: None });
+        self.stand_by(None);
+        self.health.bad("stopping");
         contender.resign().await;
     }
 
-    /// One term, from the registry to its end.
-    async fn lead(&self, term: &Term, leadership: watch::Receiver<Leadership>) -> Over {
-        self.standing.send_replace(Standing::Recovering);
+    fn stand_by(&self, leader: Option<String>) {
+        match &leader {
+            Some(leader) => {
+                tracing::info!(%leader, "standing by");
+                self.health.good();
+            }
+            None => self.health.bad("no leader is known"),
+        }
+        self.board
+            .change(|numbers| *numbers = metrics::Numbers::default());
+        self.post.send_replace(Post::Standby { leader });
+    }
+
+    /// One term, from the registry to its end. Everything that belongs to it is dropped with it.
+    async fn lead(&self, term: &Term, contender: &mut Contender, stop: &Stop) -> End {
+        self.post.send_replace(Post::Loading);
         self.health.bad("reading the registry");
-        let records = tokio::select! {
-            records = term.store().load("") => records,
-            () = self.stop.stopped() => return Over::Stopped,
-        };
-        let records = match records {
+        let records = match self.load(term, contender, stop).await {
             Ok(records) => records,
-            Err(LoadError::Fenced) => return Over::Overtaken,
-            Err(error) => return Over::SteppedDown { reason: error.to_string(), fatal: false },
+            Err(end) => return end,
         };
-        tracing::info!(epoch = term.epoch.counter, records = records.len(), "leading");
-        let config = self.config(term);
-        let wires = leading::Wires {
-            standing: &self.standing,
-            health: &self.health,
-            meters: &self.meters,
-            leadership,
-            stop: self.stop.clone(),
-            clock: self.clock,
+        let elected = self.started.now().wall;
+        let master = GetMaster {
+            master_info: Some(self.template.master().clone()),
+            start_time: Some(elected.as_secs_f64() - self.started.now().mono.as_secs_f64()),
+            elected_time: Some(elected.as_secs_f64()),
         };
-        leading::live(config, term, records, wires).await
+        let (feed, reader) = match read_model::start(self.limits, master) {
+            Ok(ends) => ends,
+            Err(error) => {
+                let reason = format!("no thread for the read model: {error}");
+                return End::SteppedDown {
+                    fatal: false,
+                    reason,
+                };
+            }
+        };
+        let core = Core::new(self.template.config(term.epoch.clone()), rand::random());
+        let (office, knocks, gone) = Office::new(reader);
+        let reign = Reign::new(core, term, self.started, feed, self.board.clone());
+        let end = reign
+            .run(records, contender, Ears { knocks, gone }, stop, || {
+                self.post.send_replace(Post::Leading(office));
+                self.health.good();
+            })
+            .await;
+        if end == End::Deposed {
+            tracing::warn!("this master leads no more");
+        }
+        // Nobody finds the old office any more; its connections were closed with the reign.
+        self.stand_by(None);
+        end
     }
 
-    fn config(&self, term: &Term) -> Config {
-        // A master has a new id in each term: ids of frameworks, agents and offers begin with it.
-        let mut info = (*self.info).clone();
-        info.id = uuid::Uuid::new_v4().to_string();
-        let mut config = Config::new(info, term.epoch.clone());
-        self.settings.put_into(&mut config);
-        config
-    }
-
-    async fn is_to_go_on(&self, over: Over) -> bool {
-        match over {
-            Over::Stopped => false,
-            Over::Overtaken => {
-                tracing::warn!("another master leads, or this one in a later term");
-                true
-            }
-            Over::SteppedDown { reason, fatal: true } => {
-                tracing::error!("the master ends: {reason}");
-                self.health.bad(reason);
-                self.stop.stop();
-                false
-            }
-            Over::SteppedDown { reason, fatal: false } => {
-                tracing::warn!("the term is begun anew: {reason}");
-                self.health.bad(reason);
-                tokio::select! {
-                    () = self.stop.stopped() => {}
-                    () = tokio::time::sleep(PAUSE) => {}
+    /// Reads the registry for as long as the term lasts and nothing comes.
+    async fn load(
+        &self,
+        term: &Term,
+        contender: &mut Contender,
+        stop: &Stop,
+    ) -> Result<Vec<Record>, End> {
+        let mut wait = LOAD_RETRY;
+        loop {
+            let loaded = tokio::select! {
+                () = stop.stopped() => return Err(End::Stopped),
+                loaded = term.store().load("") => loaded,
+            };
+            match loaded {
+                Ok(records) => return Ok(records),
+                Err(LoadError::Corrupt { key, words }) => {
+                    let reason = format!("the registry's record '{key}' cannot be read: {words}");
+                    return Err(End::SteppedDown {
+                        fatal: true,
+                        reason,
+                    });
                 }
-                true
+                Err(error @ LoadError::Fenced) => {
+                    return Err(End::SteppedDown {
+                        fatal: false,
+                        reason: error.to_string(),
+                    });
+                }
+                Err(error @ LoadError::Unavailable(_)) => {
+                    tracing::warn!(%error, "the registry cannot be read yet");
+                }
             }
+            if !matches!(contender.current(), Leadership::Leading { term: now } if now.epoch == term.epoch)
+            {
+                return Err(End::Deposed);
+            }
+            tokio::select! {
+                () = stop.stopped() => return Err(End::Stopped),
+                _ = contender.changed() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+            wait = (wait * 2).min(LOAD_RETRY_MAX);
         }
     }
 }

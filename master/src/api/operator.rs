@@ -1,60 +1,92 @@
-//! The operators' door over gRPC. What only looks is answered by the read model; the core never sees it.
+//! The operators' door: reads are answered by the read model, everything else by the core.
 
-use std::pin::Pin;
-
-use futures_util::Stream;
 use mezzo_wire::grpc;
+use mezzo_wire::v1;
+use mezzo_wire::v1::master::call::Type;
 use mezzo_wire::v1::master::operator_server::Operator;
-use mezzo_wire::v1::master::{Call, Event, Response as Answer, call};
+use mezzo_wire::v1::master::{Call, Event, Response as Answer, response};
 use tokio::sync::oneshot;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, async_trait};
 
-use super::desk::{Brought, Desk, status, term_over};
+use crate::front::{self, Front, Inbox, Knock};
+use crate::read_model::Page;
 
 /// The door.
-#[derive(Debug)]
-pub struct Door {
-    desk: Desk,
+#[derive(Clone, Debug)]
+pub(super) struct Door {
+    front: Front,
+    version: v1::VersionInfo,
 }
 
 impl Door {
-    /// A door that hands over at this desk.
-    pub fn new(desk: Desk) -> Self {
-        Self { desk }
+    pub fn new(front: Front, version: v1::VersionInfo) -> Self {
+        Self { front, version }
     }
 }
 
-/// Whether a call changes nothing.
-fn only_looks(kind: call::Type) -> bool {
-    kind.as_str_name().starts_with("GET_")
+fn page(kind: Type) -> Option<Page> {
+    match kind {
+        Type::GetState => Some(Page::State),
+        Type::GetAgents => Some(Page::Agents),
+        Type::GetFrameworks => Some(Page::Frameworks),
+        Type::GetTasks => Some(Page::Tasks),
+        Type::GetExecutors => Some(Page::Executors),
+        Type::GetOperations => Some(Page::Operations),
+        Type::GetMaster => Some(Page::Master),
+        _ => None,
+    }
 }
 
-#[tonic::async_trait]
+#[async_trait]
 impl Operator for Door {
-    type SubscribeStream = Pin<Box<dyn Stream<Item = Result<Event, Status>> + Send>>;
+    type SubscribeStream = Inbox<Event>;
 
     async fn submit(&self, request: Request<Call>) -> Result<Response<Answer>, Status> {
+        let office = self.front.office()?;
         let call = request.into_inner();
-        let way = self.desk.way()?;
-        if call.r#type.is_none() {
-            let text = "Failed to validate master::Call: Expecting 'type' to be present";
-            return Err(grpc::refuse(400, text));
-        }
-        if only_looks(call.r#type()) {
-            let answer = way.reader.answer(call).await.map_err(|why| status(&why))?;
+        let kind = call
+            .r#type
+            .and_then(|kind| Type::try_from(kind).ok())
+            .unwrap_or_default();
+        if let Some(page) = page(kind) {
+            let answer = office.reader.read(page).await.map_err(|_| front::over())?;
             return Ok(Response::new(answer));
         }
+        if kind == Type::GetHealth {
+            return Ok(Response::new(Answer {
+                r#type: Some(response::Type::GetHealth as i32),
+                get_health: Some(response::GetHealth { healthy: true }),
+                ..Default::default()
+            }));
+        }
+        if kind == Type::GetVersion {
+            return Ok(Response::new(Answer {
+                r#type: Some(response::Type::GetVersion as i32),
+                get_version: Some(response::GetVersion {
+                    version_info: self.version.clone(),
+                }),
+                ..Default::default()
+            }));
+        }
         let (answer, answered) = oneshot::channel();
-        way.bring(Brought::Operator { call: Box::new(call), answer }).await?;
-        answered.await.map_err(|_| term_over())?.map_err(|why| status(&why))?;
+        office
+            .knock(Knock::Operator {
+                call: Box::new(call),
+                answer,
+            })
+            .await?;
+        answered
+            .await
+            .map_err(|_| front::over())?
+            .map_err(|refusal| front::refused(&refusal))?;
         Ok(Response::new(Answer::default()))
     }
 
-    async fn subscribe(
-        &self,
-        _request: Request<Call>,
-    ) -> Result<Response<Self::SubscribeStream>, Status> {
-        self.desk.way()?;
-        Err(grpc::refuse(501, "The event stream of operators is not served by this version"))
+    async fn subscribe(&self, _request: Request<Call>) -> Result<Response<Inbox<Event>>, Status> {
+        self.front.office()?;
+        Err(grpc::refuse(
+            501,
+            "the stream of events for operators is not served by this version of the master",
+        ))
     }
 }

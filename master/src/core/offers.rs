@@ -75,6 +75,7 @@ impl Core {
             since: cx.now.mono,
         };
         let wire = wire_offer(&offer, framework, agent);
+        let id = offer.id.clone();
         framework.offers.insert(key);
         agent.offers.insert(key);
         self.offers.insert(key, offer);
@@ -83,6 +84,7 @@ impl Core {
             .set(Timer::Offer(key), cx.now.mono + self.config.offer_timeout);
         cx.change(Change::Offer {
             key,
+            id,
             framework: framework_key,
             agent: agent_key,
             role,

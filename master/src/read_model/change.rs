@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mezzo_model::ids::{AgentId, ExecutorId, FrameworkId, TaskId};
+use mezzo_model::ids::{AgentId, ExecutorId, FrameworkId, OfferId, TaskId};
 use mezzo_model::resources::Resources;
 use mezzo_model::{Role, TaskState, Wall};
 use mezzo_wire::v1;
@@ -89,6 +89,8 @@ pub enum Change {
     Offer {
         /// Which.
         key: OfferKey,
+        /// As schedulers know it.
+        id: OfferId,
         /// To whom.
         framework: FrameworkKey,
         /// Of which agent.
