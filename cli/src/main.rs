@@ -1,3 +1,5 @@
 //! The `mezzo` binary.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    mezzo_cli::main()
+}

@@ -1,0 +1,4 @@
+//! Clients of a running cluster: the master's gRPC door, the frameworks' REST.
+
+pub mod master;
+pub mod rest;

@@ -1,0 +1,245 @@
+//! Starts the daemons of a local cluster, one after another, each ready before the next.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::{Args, Command};
+use mezzo_door::{Health, Stop};
+use nix::unistd::{Uid, User};
+
+use super::Flags;
+use super::containers::Containers;
+use super::home::Home;
+use super::leftovers;
+use super::ports::{self, Port};
+use super::share;
+use crate::endpoints::Endpoints;
+use crate::failure::Failure;
+
+/// For how long a daemon may take to be able to serve.
+const READY: Duration = Duration::from_secs(30);
+
+/// For how long everything may take to end: the grace period of tasks, and some more.
+const END: Duration = Duration::from_secs(12);
+
+/// The daemons that run.
+#[derive(Debug)]
+pub struct Parts {
+    master: mezzo_master::Running,
+    agents: Vec<mezzo_agent::Running>,
+    service: mezzo_service::Running,
+    batch: mezzo_batch::Running,
+    stops: Stops,
+    lines: Vec<String>,
+}
+
+/// What ends them.
+#[derive(Debug)]
+struct Stops {
+    master: Stop,
+    agents: Stop,
+    frameworks: Stop,
+}
+
+impl Parts {
+    /// Starts everything. `tell` says each line as it becomes true.
+    ///
+    /// # Errors
+    /// If one does not start.
+    pub async fn start(
+        home: &Home,
+        flags: &Flags,
+        containers: &Containers,
+        program: &Path,
+        stop: &Stop,
+        tell: fn(&str) -> Result<(), Failure>,
+    ) -> Result<Self, Failure> {
+        let shares = share::split(&share::total(flags.resources.as_deref(), home.dir())?, flags.agents);
+        let mut lines = vec![format!("containers {containers}")];
+        let mut say = |line: String| {
+            tell(&line)?;
+            lines.push(line);
+            Ok::<(), Failure>(())
+        };
+
+        let stops = Stops { master: stop.child(), agents: stop.child(), frameworks: stop.child() };
+        let port = ports::usual(5050);
+        let dir = home.sub("master")?;
+        let given = read(&[
+            listen(port),
+            format!("--zk=file://{}", dir.join("state").display()),
+            format!("--work_dir={}", dir.display()),
+            "--cluster=local".to_owned(),
+        ])?;
+        let master = mezzo_master::start(given, stops.master.clone()).await.map_err(refused("master"))?;
+        ready("master", &master.health).await?;
+        say(place("master", 5050, port, master.addr))?;
+
+        let mut agents = Vec::new();
+        for (index, share) in shares.iter().enumerate() {
+            let name = format!("agent-{index}");
+            let port = if index == 0 { ports::usual(5051) } else { Port { port: 0, taken: false } };
+            let dir = home.sub(&name)?;
+            let given = read(&[
+                listen(port),
+                format!("--master={}", master.addr),
+                format!("--work_dir={}", dir.display()),
+                format!("--resources={share}"),
+                format!("--containerizers={}", containers.name()),
+                format!("--attributes=agent:{name}"),
+                format!("--cgroups_root={}", leftovers::cgroups_root(home.dir())),
+                format!("--executor_program={}", program.display()),
+                format!("--hidden_dirs={}", hidden(home, flags.agents).join(",")),
+            ])?;
+            let agent = mezzo_agent::start(given, stops.agents.clone()).await.map_err(refused(&name))?;
+            ready(&name, &agent.health).await?;
+            say(format!("{}  {share}", place(&name, 5051, port, agent.addr)))?;
+            agents.push(agent);
+        }
+
+        let port = ports::usual(8080);
+        let given = read(&framework(home, "service", port, master.addr)?)?;
+        let service = mezzo_service::start(given, stops.frameworks.clone()).await.map_err(refused("service"))?;
+        ready("service", &service.health).await?;
+        say(place("service", 8080, port, service.addr))?;
+
+        let port = ports::usual(9000);
+        let given = read(&framework(home, "batch", port, master.addr)?)?;
+        let batch = mezzo_batch::start(given, stops.frameworks.clone()).await.map_err(refused("batch"))?;
+        ready("batch", &batch.health).await?;
+        say(place("batch", 9000, port, batch.addr))?;
+        say(format!("log        {}", home.log().display()))?;
+        Ok(Self { master, agents, service, batch, stops, lines })
+    }
+
+    /// Where they are.
+    pub fn endpoints(&self) -> Endpoints {
+        Endpoints {
+            master: self.master.addr.to_string(),
+            service: self.service.addr.to_string(),
+            batch: self.batch.addr.to_string(),
+            authorization: None,
+        }
+    }
+
+    /// What was told at the start.
+    pub fn lines(&self) -> &[String] {
+        &self.lines
+    }
+
+    /// Ends everything from the top: the frameworks, so that they start nothing more; all tasks with their agents; the
+    /// master. For a bounded time: what is left then is killed by the cleaning that follows.
+    pub async fn end(self) {
+        let all = async {
+            self.stops.frameworks.stop();
+            self.batch.ended().await;
+            self.service.ended().await;
+            for agent in &self.agents {
+                agent.end_tasks().await;
+            }
+            for agent in self.agents {
+                if let Some(words) = agent.ended().await {
+                    tracing::warn!("an agent ended with an error: {words}");
+                }
+            }
+            self.stops.master.stop();
+            self.master.ended().await;
+        };
+        if tokio::time::timeout(END, all).await.is_err() {
+            tracing::warn!("not everything ended in time");
+        }
+    }
+}
+
+/// What containers are not to see: the state of the other daemons. An agent hides its own directory by itself.
+fn hidden(home: &Home, agents: u32) -> Vec<String> {
+    let agents = (0..agents).map(|index| format!("agent-{index}"));
+    let all = ["master", "service", "batch"].map(str::to_owned).into_iter().chain(agents);
+    all.map(|name| home.dir().join(name).display().to_string()).collect()
+}
+
+fn framework(home: &Home, name: &str, port: Port, master: SocketAddr) -> Result<Vec<String>, Failure> {
+    let dir = home.sub(name)?;
+    let mut given = vec![
+        listen(port),
+        format!("--master={master}"),
+        format!("--zk=file://{}", dir.join("state").display()),
+        format!("--work_dir={}", dir.display()),
+        format!("--framework_name={name}"),
+    ];
+    // An agent without privileges runs tasks as its own user only.
+    if let Some(user) = own_name() {
+        given.push(format!("--mesos_user={user}"));
+    }
+    Ok(given)
+}
+
+/// The name of the user of this process, unless that is root.
+fn own_name() -> Option<String> {
+    let own = Uid::effective();
+    if own.is_root() {
+        return None;
+    }
+    let known = User::from_uid(own).ok().flatten();
+    Some(known.map_or_else(|| own.to_string(), |user| user.name))
+}
+
+fn listen(port: Port) -> String {
+    format!("--port={}", port.port)
+}
+
+/// `master     http://127.0.0.1:5050`, and why not at the usual port.
+fn place(name: &str, usual: u16, port: Port, addr: SocketAddr) -> String {
+    let why = if port.taken { format!(" (port {usual} is taken)") } else { String::new() };
+    format!("{name:<10} http://{addr}{why}")
+}
+
+/// Reads flags as the command line would.
+fn read<F: Args>(given: &[String]) -> Result<F, Failure> {
+    let command = F::augment_args(Command::new("mezzo")).no_binary_name(true);
+    let matches = command.try_get_matches_from(std::iter::once("--ip=127.0.0.1").chain(given.iter().map(String::as_str)));
+    matches.and_then(|matches| F::from_arg_matches(&matches)).map_err(|error| Failure::Start {
+        daemon: "local".to_owned(),
+        words: error.to_string(),
+    })
+}
+
+fn refused<E: std::fmt::Display>(daemon: &str) -> impl FnOnce(E) -> Failure {
+    let daemon = daemon.to_owned();
+    move |error| Failure::Start { daemon, words: error.to_string() }
+}
+
+async fn ready(daemon: &str, health: &Health) -> Result<(), Failure> {
+    match tokio::time::timeout(READY, health.until_good()).await {
+        Ok(()) => Ok(()),
+        Err(_) => {
+            let why = health.now().err().unwrap_or_default();
+            let words = format!("it is not ready after {} s: {why}", READY.as_secs());
+            Err(Failure::Start { daemon: daemon.to_owned(), words })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_tells_of_a_taken_port() {
+        let addr = SocketAddr::from(([127, 0, 0, 1], 40_123));
+        let usual = place("master", 5050, Port { port: 5050, taken: false }, addr);
+        assert_eq!(usual, "master     http://127.0.0.1:40123");
+        let other = place("batch", 9000, Port { port: 0, taken: true }, addr);
+        assert_eq!(other, "batch      http://127.0.0.1:40123 (port 9000 is taken)");
+    }
+
+    #[test]
+    fn flags_are_read_as_the_command_line_would() {
+        let given = ["--port=0".to_owned(), "--work_dir=/x".to_owned(), "--master=h:1".to_owned()];
+        let flags: mezzo_batch::Flags = read(&given).expect("good");
+        assert_eq!((flags.port, flags.master.as_str()), (0, "h:1"));
+        let bad = read::<mezzo_batch::Flags>(&["--no_such_flag".to_owned()]).expect_err("bad").to_string();
+        assert!(bad.contains("no_such_flag"), "{bad}");
+    }
+}
