@@ -177,6 +177,14 @@ fn lasting_formats_have_versions() {
 }
 
 #[test]
+fn every_file_is_compiled_by_somebody() {
+    none(
+        "a file that nobody compiles is rubbish",
+        &house::orphans(&TREE),
+    );
+}
+
+#[test]
 fn documents_point_at_what_exists() {
     none(
         "links lead somewhere and flags exist",

@@ -273,19 +273,24 @@ fn leads_somewhere(tree: &Tree, page: &str, target: &str) -> bool {
     if target.is_empty() || target.contains("://") {
         return true;
     }
-    let mut parts: Vec<&str> = page.split('/').collect();
+    let path = beside(page, target);
+    tree.files
+        .iter()
+        .any(|file| file.path == path || file.path.starts_with(&format!("{path}/")))
+}
+
+/// A path as it is written in a file, from the root of the repository.
+fn beside(file: &str, path: &str) -> String {
+    let mut parts: Vec<&str> = file.split('/').collect();
     parts.pop();
-    for part in target.split('/').filter(|part| !part.is_empty()) {
+    for part in path.split('/').filter(|part| !part.is_empty()) {
         match part {
             "." => {}
             ".." => drop(parts.pop()),
             part => parts.push(part),
         }
     }
-    let path = parts.join("/");
-    tree.files
-        .iter()
-        .any(|file| file.path == path || file.path.starts_with(&format!("{path}/")))
+    parts.join("/")
 }
 
 /// Names behind `--`, with `_` for `-`.
@@ -316,6 +321,81 @@ fn known_flags(tree: &Tree) -> BTreeSet<String> {
     known
         .chain(FOREIGN_FLAGS.iter().map(|flag| (*flag).to_owned()))
         .collect()
+}
+
+/// Rust files that no crate's root leads to: they are compiled by nobody.
+pub fn orphans(tree: &Tree) -> Vec<Finding> {
+    let mut reached: BTreeSet<String> = BTreeSet::new();
+    let roots = tree.rust().filter(|file| is_root(&file.path));
+    let mut next: Vec<&Source> = roots.collect();
+    while let Some(file) = next.pop() {
+        if reached.insert(file.path.clone()) {
+            next.extend(children(file).iter().filter_map(|path| tree.file(path)));
+        }
+    }
+    let lost = tree.rust().filter(|file| !reached.contains(&file.path));
+    lost.map(|file| Finding::new(&file.path, 0, "belongs to no crate: no `mod` leads to it"))
+        .collect()
+}
+
+/// Files from which cargo starts a crate.
+fn is_root(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').collect();
+    matches!(
+        parts.as_slice(),
+        [.., "src", "lib.rs" | "main.rs"]
+            | [.., "build.rs"]
+            | [.., "src", "bin", _]
+            | [.., "tests" | "examples" | "benches", _]
+            | [.., "tests" | "examples" | "benches", _, "main.rs"]
+    ) && !matches!(
+        parts.as_slice(),
+        [.., "src", _, _, _] | [.., "src", "tests", _]
+    )
+}
+
+/// Where the modules that a file declares may lie.
+fn children(file: &Source) -> Vec<String> {
+    let (folder, _) = file.path.rsplit_once('/').unwrap_or_default();
+    let below = match file.path.strip_suffix("/mod.rs") {
+        None if is_root(&file.path) => folder,
+        None => file.path.trim_end_matches(".rs"),
+        Some(folder) => folder,
+    };
+    let declared = declared(&file.tokens());
+    let usual = declared.iter().flat_map(|name| {
+        [
+            format!("{below}/{name}.rs"),
+            format!("{below}/{name}/mod.rs"),
+        ]
+    });
+    let named = file
+        .text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("#[path = \""));
+    let named = named
+        .filter_map(|rest| rest.split('"').next())
+        .map(|path| beside(&file.path, path));
+    usual.chain(named).collect()
+}
+
+/// The modules that are declared with a file of their own, with the modules around them: `a/b` for `mod a { mod b; }`.
+fn declared(tokens: &[(usize, &str)]) -> Vec<String> {
+    let mut around: Vec<Option<&str>> = Vec::new();
+    let mut found = Vec::new();
+    for (at, (_, token)) in tokens.iter().enumerate() {
+        let is_named = at >= 2 && tokens[at - 2].1 == "mod";
+        match *token {
+            "{" => around.push(is_named.then(|| tokens[at - 1].1)),
+            "}" => drop(around.pop()),
+            ";" if is_named => {
+                let names = around.iter().flatten().copied().chain([tokens[at - 1].1]);
+                found.push(names.collect::<Vec<_>>().join("/"));
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -411,6 +491,38 @@ mod tests {
             "c/src/log.rs:1: FORMAT is the version of no listed format",
         ];
         assert_eq!(words(versions(&sources, &formats)), expected);
+    }
+
+    #[test]
+    fn a_file_that_nobody_compiles_is_found() {
+        let sources = tree(&[
+            (
+                "a/src/lib.rs",
+                "mod b;\n#[path = \"../odd/c.rs\"]\nmod c;\n// mod d;\n",
+            ),
+            ("a/src/b.rs", "mod e;\n"),
+            ("a/src/b/e.rs", "mod f;\n"),
+            ("a/src/b/e/f/mod.rs", ""),
+            ("a/odd/c.rs", ""),
+            ("a/src/d.rs", ""),
+            ("a/src/b/tests/g.rs", ""),
+            ("a/tests/h.rs", "mod i;\n"),
+            ("a/tests/real/main.rs", "mod j;\n"),
+            ("a/tests/real/j.rs", ""),
+            ("a/tests/real/k.rs", ""),
+            ("a/tests/m.rs", "mod m { mod n; fn o() {} }\n"),
+            ("a/tests/m/n.rs", ""),
+            ("a/src/bin/l.rs", ""),
+            ("a/build.rs", ""),
+        ]);
+        let lost: Vec<String> = orphans(&sources)
+            .into_iter()
+            .map(|finding| finding.path)
+            .collect();
+        assert_eq!(
+            lost,
+            ["a/src/d.rs", "a/src/b/tests/g.rs", "a/tests/real/k.rs"]
+        );
     }
 
     #[test]
