@@ -223,7 +223,7 @@ impl Contender {
 
     /// Leaves the election and gives a held leadership back at once: the term's store refuses from here on, and
     /// the next contender is told without waiting for a session to time out. Returns when that is done, or after
-    /// the session timeout if ZooKeeper does not answer.
+    /// two seconds if ZooKeeper does not answer.
     pub async fn resign(mut self) {
         if let Some(resign) = self.resign.take() {
             let (done, wait) = oneshot::channel();

@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -18,6 +18,10 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::target::{Target, ZkTarget};
+
+mod ensemble;
+
+pub use ensemble::Ensemble;
 
 const CLASS_PATH: &str = "/usr/share/java/zookeeper.jar:/usr/share/java/log4j-1.2.jar";
 const MAIN: &str = "org.apache.zookeeper.server.quorum.QuorumPeerMain";
@@ -33,7 +37,7 @@ pub struct ZooKeeper {
 }
 
 impl ZooKeeper {
-    /// Starts a server with a tick of 500 ms (sessions from 1 s to 20 s) and waits until it answers.
+    /// Starts a server with a tick of 500 ms (sessions from 1 s to 10 s) and waits until it answers.
     ///
     /// # Errors
     /// If Java or the jar is missing, or the server does not answer within a minute.
@@ -41,31 +45,85 @@ impl ZooKeeper {
         Self::start_with_tick(Duration::from_millis(500))
     }
 
-    /// Starts a server with a tick of its own: it grants sessions from 2 to 40 ticks.
+    /// Starts a server with a tick of its own: it grants sessions from 2 to 20 ticks.
     ///
     /// # Errors
     /// As [`ZooKeeper::start`].
     pub fn start_with_tick(tick: Duration) -> io::Result<Self> {
-        let dir = tempfile::Builder::new()
-            .prefix("mezzo-zookeeper-")
-            .tempdir()?;
         let mut last = io::Error::other("no port");
         // A port that was free a moment ago may be taken by now.
         for _ in 0..3 {
-            let port = free_port()?;
-            write_config(dir.path(), port, tick)?;
-            match launch(dir.path(), port) {
-                Ok(child) => {
-                    return Ok(Self {
-                        dir,
-                        port,
-                        child: Mutex::new(Some(child)),
-                    });
-                }
+            let server = Self::configured(free_port()?, tick, "")?;
+            server.launch()?;
+            match server.wait() {
+                Ok(()) => return Ok(server),
                 Err(err) => last = err,
             }
         }
         Err(last)
+    }
+
+    /// A server that is not started yet, with more lines for its configuration.
+    fn configured(port: u16, tick: Duration, more: &str) -> io::Result<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix("mezzo-zookeeper-")
+            .tempdir()?;
+        write_config(dir.path(), port, tick, more)?;
+        Ok(Self {
+            dir,
+            port,
+            child: Mutex::new(None),
+        })
+    }
+
+    /// Starts the server without waiting for it.
+    fn launch(&self) -> io::Result<()> {
+        *self.child() = Some(spawn(self.dir.path().to_owned())?);
+        Ok(())
+    }
+
+    /// Waits until the server serves. It says nothing on its own, so it has to be asked until it answers.
+    fn wait(&self) -> io::Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            if let Some(child) = &mut *self.child()
+                && let Some(status) = child.try_wait()?
+            {
+                let words = format!("ZooKeeper ended with {status} instead of starting");
+                return Err(io::Error::other(words));
+            }
+            if Instant::now() >= deadline {
+                let words = "ZooKeeper did not start within a minute";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, words));
+            }
+            if self.mode().is_some() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What the server is in its ensemble, if it serves: `standalone`, `leader` or `follower`.
+    fn mode(&self) -> Option<String> {
+        use std::io::{Read as _, Write as _};
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let limit = Duration::from_secs(5);
+        let asked = TcpStream::connect_timeout(&address, limit).and_then(|mut stream| {
+            stream.set_read_timeout(Some(limit))?;
+            stream.write_all(b"srvr")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        });
+        let answer = asked.ok()?;
+        let mode = answer
+            .lines()
+            .find_map(|line| line.strip_prefix("Mode: "))?;
+        Some(mode.trim().to_owned())
+    }
+
+    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `127.0.0.1:port`.
@@ -81,9 +139,10 @@ impl ZooKeeper {
     /// A path on this server as a target.
     pub fn target(&self, path: &str) -> Target {
         let servers = vec![self.address()];
+        let path = path.to_owned();
         Target::ZooKeeper(ZkTarget {
             servers,
-            path: path.to_owned(),
+            path,
             credentials: None,
         })
     }
@@ -100,25 +159,25 @@ impl ZooKeeper {
 
     /// Kills the server as `kill -9` does. Its data stays.
     pub fn kill(&self) {
-        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mut child) = child.take() {
-            end(&mut child);
+        if let Some(mut child) = self.child().take() {
+            // An error means that it ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
         }
     }
 
-    /// Starts a killed server again, with its data and its port, and waits until it answers.
+    /// Starts the server again, with its data and its port, and waits until it serves. One that runs is killed first.
     ///
     /// # Errors
     /// As [`ZooKeeper::start`].
     pub fn start_again(&self) -> io::Result<()> {
         self.kill();
-        let started = launch(self.dir.path(), self.port)?;
-        *self.child.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
-        Ok(())
+        self.launch()?;
+        self.wait()
     }
 
     fn signal(&self, signal: Signal) {
-        let child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let child = self.child();
         if let Some(pid) = child
             .as_ref()
             .and_then(|child| i32::try_from(child.id()).ok())
@@ -135,70 +194,21 @@ impl Drop for ZooKeeper {
     }
 }
 
-fn end(child: &mut Child) {
-    // An error means that it ended by itself.
-    let _ = child.kill();
-    let _ = child.wait();
-}
-
 fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
         .local_addr()?
         .port())
 }
 
-fn write_config(dir: &Path, port: u16, tick: Duration) -> io::Result<()> {
+fn write_config(dir: &Path, port: u16, tick: Duration, more: &str) -> io::Result<()> {
     let config = format!(
         "tickTime={}\ndataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\n\
-         admin.enableServer=false\nmaxClientCnxns=0\n4lw.commands.whitelist=*\n",
+         admin.enableServer=false\nmaxClientCnxns=0\n4lw.commands.whitelist=*\n{more}",
         tick.as_millis(),
         dir.join("data").display()
     );
     std::fs::create_dir_all(dir.join("data"))?;
     std::fs::write(dir.join("zoo.cfg"), config)
-}
-
-fn launch(dir: &Path, port: u16) -> io::Result<Child> {
-    let mut child = spawn(dir.to_owned())?;
-    match wait_until_it_answers(&mut child, port) {
-        Ok(()) => Ok(child),
-        Err(err) => {
-            end(&mut child);
-            Err(err)
-        }
-    }
-}
-
-/// Asks the server whether it is well. It says nothing on its own, so it has to be asked until it answers.
-fn wait_until_it_answers(child: &mut Child, port: u16) -> io::Result<()> {
-    use std::io::{Read as _, Write as _};
-    let deadline = Instant::now() + START_TIMEOUT;
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Err(io::Error::other(format!(
-                "ZooKeeper ended with {status} instead of starting"
-            )));
-        }
-        if Instant::now() >= deadline {
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "ZooKeeper did not start within a minute",
-            ));
-        }
-        let asked =
-            TcpStream::connect_timeout(&address, Duration::from_secs(5)).and_then(|mut s| {
-                s.set_read_timeout(Some(Duration::from_secs(5)))?;
-                s.write_all(b"ruok")?;
-                let mut answer = String::new();
-                s.read_to_string(&mut answer)?;
-                Ok(answer)
-            });
-        if matches!(asked.as_deref(), Ok("imok")) {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 type Order = (PathBuf, mpsc::Sender<io::Result<Child>>);
@@ -238,14 +248,8 @@ fn spawn_here(dir: &Path) -> io::Result<Child> {
             "java",
             "-Xmx256m",
             "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
         ])
-        .args([
-            "-Dzookeeper.nio.numWorkerThreads=2",
-            "-cp",
-            CLASS_PATH,
-            MAIN,
-        ])
+        .args(["-XX:TieredStopAtLevel=1", "-cp", CLASS_PATH, MAIN])
         .arg(dir.join("zoo.cfg"))
         .current_dir(dir)
         .stdin(Stdio::null())

@@ -165,6 +165,8 @@ const READS_MAX: usize = 12;
 const BACKOFF_FIRST: Millis = Millis(100);
 const BACKOFF_MAX: Millis = Millis(5000);
 const RETRY_AFTER: Millis = Millis(100);
+/// A resignation that ZooKeeper does not confirm in this time ends without it: the session runs out by itself.
+const LEAVE_MAX: Millis = Millis(2000);
 
 /// One member of one election.
 #[derive(Debug)]

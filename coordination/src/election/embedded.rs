@@ -189,7 +189,8 @@ fn describe(dir: &Path, info: &[u8]) -> io::Result<()> {
         address: info::address(info).map_err(io::Error::other)?,
         info: String::from_utf8(info.to_vec()).map_err(io::Error::other)?,
     };
-    let draft = dir.join(format!("{DESCRIPTION}.{pid}"));
+    // Only the holder of the lock writes here, so one name will do.
+    let draft = dir.join(format!("{DESCRIPTION}.draft"));
     std::fs::write(&draft, serde_json::to_vec(&description)?)?;
     std::fs::rename(&draft, dir.join(DESCRIPTION))
 }

@@ -7,6 +7,7 @@
 //! Invariant: a commit is answered after it was flushed; after `kill -9` or a power cut it is there.
 
 use std::collections::VecDeque;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -105,6 +106,13 @@ fn storage(path: &Path, source: redb::Error) -> OpenError {
 }
 
 fn open_file(path: &Path) -> Result<Database, OpenError> {
+    // What a cluster knows is for its owner alone: environments of tasks hold secrets.
+    let made = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path);
+    made.map_err(|err| storage(path, redb::Error::Io(err)))?;
     match Database::create(path) {
         Ok(db) => Ok(db),
         Err(redb::DatabaseError::UpgradeRequired(version)) => Err(OpenError::Refused(format!(
@@ -215,7 +223,9 @@ struct Keeper {
 type Waiting = (Txn, oneshot::Sender<Result<(), CommitError>>);
 
 impl Keeper {
-    fn run(mut self, mut inbox: mpsc::Receiver<Job>) {
+    /// Serves until closed; returns how many groups of commits it made.
+    fn run(mut self, mut inbox: mpsc::Receiver<Job>) -> u64 {
+        let mut groups = 0;
         let mut next = inbox.blocking_recv();
         while let Some(job) = next.take() {
             match job {
@@ -236,6 +246,7 @@ impl Keeper {
                         }
                     }
                     self.commit(group);
+                    groups += 1;
                 }
                 // Who asked may have stopped waiting.
                 Job::Load { prefix, done } => drop(done.send(self.load(&prefix))),
@@ -246,13 +257,14 @@ impl Keeper {
                         refuse(job);
                     }
                     let _ = done.send(());
-                    return;
+                    return groups;
                 }
             }
             if next.is_none() {
                 next = inbox.blocking_recv();
             }
         }
+        groups
     }
 
     fn db(&mut self) -> Option<&Database> {
@@ -390,4 +402,52 @@ fn apply(table: &mut Table<'_, &str, (u64, &[u8])>, txn: Txn) -> Result<bool, re
         }
     }
     Ok(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Expect;
+
+    #[test]
+    fn commits_that_wait_together_share_a_flush_and_succeed_or_fail_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let db = open_file(&path).unwrap();
+        assert!(begin_term(&db, "cluster").is_ok());
+        let (jobs, inbox) = mpsc::channel(JOBS_MAX);
+        let store = Embedded { jobs };
+        let commits: Vec<_> = (0..500)
+            .map(|n| {
+                let expect = if n % 100 == 50 {
+                    Expect::Absent
+                } else {
+                    Expect::Any
+                };
+                store.commit(Txn::new().put("a/b", n.to_string(), expect))
+            })
+            .collect();
+        let load = store.load(String::new());
+        drop(store);
+        let keeper = Keeper {
+            path: path.clone(),
+            db: Some(db),
+        };
+        assert_eq!(keeper.run(inbox), 1);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        for (n, commit) in commits.into_iter().enumerate() {
+            let conflict = Err(CommitError::Conflict { index: 0 });
+            let expected = if n % 100 == 50 { conflict } else { Ok(()) };
+            assert_eq!(runtime.block_on(commit), expected, "{n}");
+        }
+        let records = runtime.block_on(load).unwrap();
+        assert_eq!(
+            (records[0].value.as_ref(), records[0].version),
+            (b"499".as_slice(), 495)
+        );
+        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(path).unwrap());
+        assert_eq!(mode & 0o777, 0o600);
+    }
 }

@@ -29,16 +29,21 @@ pub struct Child {
 impl Child {
     /// Starts a contender for a target, which describes itself by a port.
     pub fn contend(target: &str, session_timeout: Duration, port: u16) -> Self {
+        Self::contend_under(
+            &["setpriv", "--pdeathsig", "KILL"],
+            target,
+            session_timeout,
+            port,
+        )
+    }
+
+    /// The same, started by another program that then becomes it.
+    pub fn contend_under(by: &[&str], target: &str, session_timeout: Duration, port: u16) -> Self {
         let role = format!("{target}|{}|{port}", session_timeout.as_millis());
-        let mut process = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL"])
+        let mut process = Command::new(by[0])
+            .args(&by[1..])
             .arg(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "child::child_process",
-                "--nocapture",
-                "--include-ignored",
-            ])
+            .args(["--exact", "child::child_process", "--nocapture"])
             .env(ROLE, role)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -85,6 +90,10 @@ impl Child {
             signal,
         )
         .unwrap();
+    }
+
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     pub fn kill(mut self) {

@@ -100,6 +100,51 @@ async fn data_survives_a_kill_in_the_middle_of_writing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_disk_without_room_refuses_and_one_with_room_again_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", dir.path().display());
+    // A limit on the size of files stands for the disk: writes beyond it fail, as they do when no room is left.
+    let limited =
+        "env --ignore-signal=XFSZ prlimit --fsize=3145728:unlimited setpriv --pdeathsig KILL";
+    let by: Vec<&str> = limited.split(' ').collect();
+    let mut child = Child::contend_under(&by, &url, IGNORED, 5051);
+    child.says("leading");
+    let value = "x".repeat(200_000);
+    let mut written = 0;
+    loop {
+        child.tell(&format!("fill/{written:03} {value}"));
+        match child.says("").as_str() {
+            refused if refused.starts_with("refused") => {
+                assert_eq!(refused, "refused Unavailable");
+                break;
+            }
+            _ => written += 1,
+        }
+        assert!(written < 100, "the limit is never met");
+    }
+    assert!(written > 2, "{written}");
+    let pid = child.id().to_string();
+    let raised = std::process::Command::new("prlimit")
+        .args(["--pid", &pid, "--fsize=unlimited"])
+        .status();
+    assert!(raised.unwrap().success());
+    child.tell(&format!("fill/after {value}"));
+    assert_eq!(child.says(""), "put fill/after");
+    child.kill();
+    let mut next = join(&Target::parse(&url).unwrap(), IGNORED, 5052);
+    let records = leading(&mut next)
+        .await
+        .store()
+        .load("fill/")
+        .await
+        .unwrap();
+    let found: Vec<&str> = records.iter().map(|record| record.key.as_str()).collect();
+    let all = (0..written).all(|n| found.contains(&format!("fill/{n:03}").as_str()));
+    assert!(all && found.contains(&"fill/after"), "{found:?}");
+    assert!(records.iter().all(|record| record.value.len() == 200_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_holder_that_hangs_still_holds() {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("file://{}", dir.path().display());

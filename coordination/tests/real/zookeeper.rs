@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mezzo_coordination::testing::ZooKeeper;
+use mezzo_coordination::testing::{Ensemble, ZooKeeper};
 use mezzo_coordination::zk::{Answer, Request, client};
 use mezzo_coordination::{Contender, Detector, Expect, Leadership, Target, Txn};
 use nix::sys::signal::Signal;
@@ -231,4 +231,49 @@ async fn a_contender_waits_for_a_server_that_is_not_there_yet() {
         .await
         .unwrap();
     assert_eq!(leader.address, "127.0.0.1:5051");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ensemble_that_loses_servers_in_turn_loses_no_commit() {
+    let ensemble = Ensemble::start(3).unwrap();
+    let target = ensemble.target("/mesos");
+    let mut leader = join(&target, Duration::from_secs(10), 5051);
+    let term = leading(&mut leader).await;
+    let standby = join(&target, Duration::from_secs(10), 5052);
+    let store = term.store();
+    let mut version = 0;
+    for round in 0..3 {
+        let mut commits = Vec::new();
+        // In turn the leader of the ensemble and others: sessions move, somebody else leads.
+        let victim = match round {
+            0 => ensemble.leader().unwrap(),
+            at => &ensemble.servers()[at],
+        };
+        for n in 0..200 {
+            let expect = if version == 0 {
+                Expect::Absent
+            } else {
+                Expect::Version(version)
+            };
+            version += 1;
+            let txn = Txn::new().put("chain/a", version.to_string(), expect);
+            commits.push(store.commit(txn));
+            if n == 100 {
+                victim.kill();
+            }
+        }
+        for commit in commits {
+            let ended = tokio::time::timeout(PATIENCE, commit).await.unwrap();
+            assert_eq!(ended, Ok(()), "round {round}");
+        }
+        victim.start_again().unwrap();
+    }
+    let records = store.load("chain/").await.unwrap();
+    assert_eq!(
+        (records[0].value.as_ref(), records[0].version),
+        (b"600".as_slice(), 600)
+    );
+    let now = until(&mut leader, |leadership| leadership.term().is_some()).await;
+    assert_eq!(now.term(), Some(&term), "the session outlived them all");
+    assert!(standby.current().term().is_none());
 }

@@ -1,8 +1,8 @@
 //! Sessions: opened, prepared, lost, given up, and opened again.
 
 use super::{
-    BACKOFF_FIRST, BACKOFF_MAX, Change, Claim, Election, Kind, Millis, Open, Out, Output, Place,
-    Session, Stage,
+    BACKOFF_FIRST, BACKOFF_MAX, Change, Claim, Election, Kind, LEAVE_MAX, Millis, Open, Out,
+    Output, Place, Session, Stage,
 };
 use crate::store::zk_ops::FORMAT;
 use crate::zk::{Access, CreateMode, Request, WriteOp};
@@ -129,7 +129,7 @@ impl Election {
         };
         if let Session::Open(open) = &mut self.session {
             open.stage = Stage::Leaving {
-                until: now + timeout,
+                until: now + timeout.min(LEAVE_MAX),
             };
             open.retry_at = None;
         }

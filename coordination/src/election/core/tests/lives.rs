@@ -51,10 +51,10 @@ fn resigning_deletes_the_node_and_then_ends_the_session() {
 }
 
 #[test]
-fn resigning_without_an_answer_ends_with_the_session_timeout() {
+fn resigning_without_an_answer_ends_all_the_same() {
     let mut env = Env::leading();
     env.input(Input::Resign);
-    env.pass(TIMEOUT.0 - 1);
+    env.pass(LEAVE_MAX.0 - 1);
     assert!(env.out.is_empty());
     env.pass(1);
     assert_eq!(
