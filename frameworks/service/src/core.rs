@@ -89,6 +89,8 @@ pub struct Core {
     locks: BTreeMap<AppId, String>,
     /// Apps to be looked at before this input is done with.
     dirty: BTreeSet<AppId>,
+    /// Large apps to be looked at a moment later.
+    later: BTreeSet<(Millis, AppId)>,
     /// Apps with instances that wait for an offer.
     waiting: BTreeSet<AppId>,
     demand: Demand,
@@ -125,6 +127,7 @@ impl Core {
             deployments: BTreeMap::new(),
             locks: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            later: BTreeSet::new(),
             waiting: BTreeSet::new(),
             demand: Demand::default(),
             delays: Delays::default(),
@@ -192,6 +195,7 @@ impl Core {
     pub fn next_deadline(&self) -> Option<Millis> {
         let mut deadlines = vec![
             self.timers.first().map(|(at, _)| *at),
+            self.later.first().map(|(at, _)| *at),
             self.delays.next_deadline(self.now.mono),
             self.health.next_deadline(),
             self.journal.next_deadline(),

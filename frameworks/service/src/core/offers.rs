@@ -45,7 +45,8 @@ impl Core {
                 }
             }
         }
-        // What an earlier input of the same turn left undone comes first, so that the counts are right.
+        // What was put off comes first, so that the counts are right.
+        self.take_up(true);
         self.keep_up(out);
         let mut launches: BTreeMap<usize, Vec<Launch>> = BTreeMap::new();
         for app in self.launchable() {

@@ -40,6 +40,8 @@ pub(super) struct App {
     pub last_failure: Option<TaskFailure>,
     /// What the deployment's present step wants of this app is so.
     pub step_done: bool,
+    /// A large app is not looked at before this.
+    pub next_look: Millis,
 }
 
 impl App {

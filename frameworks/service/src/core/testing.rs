@@ -84,24 +84,26 @@ impl World {
 
     /// The same store and the same tasks under a new leader.
     pub fn fail_over(&mut self) {
+        self.restart_unsubscribed();
+        self.subscribe();
+        self.answer_reconciliation();
+    }
+
+    /// A new leader that no master has taken yet.
+    pub fn restart_unsubscribed(&mut self) {
         self.seed += 1;
         self.held.clear();
         self.probes.clear();
         self.told.clear();
         self.core = Core::new(self.core.config.clone(), self.seed);
-        let records: Vec<Record> = self
-            .records
-            .iter()
-            .map(|(key, value)| Record {
-                key: key.clone(),
-                value: value.clone(),
-                version: 1,
-            })
-            .collect();
+        let record = |(key, value): (&String, &bytes::Bytes)| Record {
+            key: key.clone(),
+            value: value.clone(),
+            version: 1,
+        };
+        let records: Vec<Record> = self.records.iter().map(record).collect();
         self.core.load(&records).expect("what was written is read");
         self.input(Input::Tick);
-        self.subscribe();
-        self.answer_reconciliation();
     }
 
     pub fn subscribe(&mut self) {
@@ -163,6 +165,35 @@ impl World {
             self.write(&txn);
             self.input(Input::Committed { id, result: Ok(()) });
         }
+    }
+
+    /// The store answers again.
+    pub fn release(&mut self) {
+        self.hold_commits = false;
+        while !self.held.is_empty() {
+            self.let_commit();
+        }
+        self.pass(10_000);
+    }
+
+    /// The commit under way happens, and nobody is told.
+    pub fn write_held(&mut self) {
+        if let Some((_, txn)) = self.held.pop_front() {
+            self.write(&txn);
+        }
+    }
+
+    /// A forced change whose answer is not waited for.
+    pub fn insist(&mut self, id: &str, document: Value) {
+        let update = Box::new(AppUpdate::read(&document, "").expect("good"));
+        let id = app(id);
+        self.send(ApiCall::PutApp {
+            id,
+            update,
+            partial: true,
+            create: true,
+            force: true,
+        });
     }
 
     /// Ends one held commit otherwise.

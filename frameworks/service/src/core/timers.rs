@@ -72,6 +72,7 @@ impl Core {
     /// Everything that is due.
     pub(super) fn fire_timers(&mut self, out: &mut Vec<Output>) {
         let now = self.now.mono;
+        self.take_up(false);
         let ended = self.delays.ended(self.last_look, now);
         self.last_look = now;
         if !ended.is_empty() {

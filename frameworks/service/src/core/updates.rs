@@ -366,7 +366,7 @@ fn delays_the_next(state: TaskState, status: &v1::TaskStatus) -> bool {
                     | Reason::AgentDisconnected
             )
         ),
-        TaskState::GoneByOperator => reason != Some(Reason::AgentDraining),
+        TaskState::Gone | TaskState::GoneByOperator => false,
         TaskState::Killed | TaskState::Unknown | TaskState::Lost => false,
         _ => true,
     }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use mezzo_model::Millis;
 use mezzo_sdk::scheduler::SchedulerCommand;
 
 use super::Core;
@@ -39,12 +40,21 @@ struct Decision {
     done: bool,
 }
 
+/// An app with more instances than this is looked at once in [`LARGE_EVERY`] at most: a look costs as much as it has
+/// instances, and they may all speak at once.
+const LARGE: usize = 256;
+/// How long a further look at a large app may wait.
+const LARGE_EVERY: Millis = Millis(20);
+
 impl Core {
     /// Looks at every touched app, and lets deployments go on, until nothing changes any more.
     pub(super) fn keep_up(&mut self, out: &mut Vec<Output>) {
         let mut touched = BTreeSet::new();
         loop {
             while let Some(id) = self.dirty.pop_first() {
+                if self.can_wait(&id) {
+                    continue;
+                }
                 self.keep_up_app(&id, out);
                 if let Some(deployment) = self.locks.get(&id) {
                     touched.insert(deployment.clone());
@@ -55,6 +65,37 @@ impl Core {
                 break;
             };
             self.advance(&deployment, out);
+        }
+    }
+
+    /// Puts a large app that was looked at just now off for a moment.
+    fn can_wait(&mut self, id: &AppId) -> bool {
+        let now = self.now.mono;
+        let Some(app) = self.apps.get_mut(id) else {
+            return false;
+        };
+        if app.instances.len() <= LARGE {
+            return false;
+        }
+        if now < app.next_look {
+            self.later.insert((app.next_look, id.clone()));
+            return true;
+        }
+        app.next_look = now + LARGE_EVERY;
+        false
+    }
+
+    /// Takes up what was put off: what is due, or all of it.
+    pub(super) fn take_up(&mut self, all: bool) {
+        while let Some((at, id)) = self.later.first().cloned() {
+            if at > self.now.mono && !all {
+                break;
+            }
+            self.later.pop_first();
+            if let Some(app) = self.apps.get_mut(&id) {
+                app.next_look = Millis::ZERO;
+            }
+            self.dirty.insert(id);
         }
     }
 

@@ -124,8 +124,7 @@ pub async fn prepare(flags: Flags) -> Result<Setup, StartError> {
         Ok(IpAddr::V6(ip)) => format!("[{ip}]:{port}"),
         Ok(IpAddr::V4(_)) | Err(_) => format!("{hostname}:{port}"),
     };
-    let info = json!({"address": {"hostname": hostname, "ip": ip.to_string(), "port": port}});
-    let candidate = Candidate::framework(info.to_string());
+    let candidate = Candidate::framework(description(&hostname, ip, port).to_string());
     let contender = Contender::join(&home, candidate, flags.zk_session_timeout.to_std())?;
     let principal = credential
         .as_ref()
@@ -243,6 +242,14 @@ fn names(flags: &Flags) -> (String, IpAddr) {
         None => ip.to_string(),
     };
     (hostname, ip)
+}
+
+/// What other processes of the election read. An address that stands for all of them cannot be dialled.
+fn description(hostname: &str, ip: IpAddr, port: u16) -> Value {
+    match ip.is_unspecified() {
+        true => json!({"address": {"hostname": hostname, "port": port}}),
+        false => json!({"address": {"hostname": hostname, "ip": ip.to_string(), "port": port}}),
+    }
 }
 
 fn machine_name() -> Option<String> {

@@ -1,5 +1,6 @@
 //! A new leader in the middle of everything: whatever the moment, the story ends the same.
 
+use mezzo_coordination::CommitError;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -103,6 +104,19 @@ enum Step {
     Pass(u16),
     NewLeader,
     LoseUnsent,
+    /// The store stops answering.
+    Hold,
+    /// It answers one commit.
+    LetCommit,
+    /// It says that it does not know.
+    Doubt,
+    /// It answers everything again.
+    Release,
+    /// The leader dies with a commit under way, which happened or did not.
+    DieCommitting {
+        happened: bool,
+        subscribes: bool,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -119,11 +133,19 @@ fn step() -> impl Strategy<Value = Step> {
         (1..4000_u16).prop_map(Step::Pass),
         Just(Step::NewLeader),
         Just(Step::LoseUnsent),
+        Just(Step::Hold),
+        Just(Step::LetCommit),
+        Just(Step::Doubt),
+        Just(Step::Release),
+        (any::<bool>(), any::<bool>()).prop_map(|(happened, subscribes)| Step::DieCommitting {
+            happened,
+            subscribes
+        }),
     ]
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn every_story_ends_with_what_was_wanted(
@@ -142,14 +164,14 @@ proptest! {
             match step {
                 Step::Deploy(n) => {
                     cmd = n.to_string();
-                    world.put("/web", json!({"cmd": cmd}), true).expect("taken");
+                    world.insist("/web", json!({"cmd": cmd}));
                 }
                 Step::Scale(n) => {
                     instances = u32::from(n);
-                    world.put("/web", json!({"instances": n}), true).expect("taken");
+                    world.insist("/web", json!({"instances": n}));
                 }
                 Step::Restart => {
-                    world.call(ApiCall::RestartApp { id: app("/web"), force: true }).expect("taken");
+                    world.send(ApiCall::RestartApp { id: app("/web"), force: true });
                 }
                 Step::Offer(agent) => world.offer(&format!("a{agent}"), "cpus:3;mem:65536;ports:[31000-32000]"),
                 Step::Run => world.all_run(),
@@ -168,8 +190,26 @@ proptest! {
                     }
                     world.fail_over();
                 }
+                Step::Hold => world.hold_commits = true,
+                Step::LetCommit => world.let_commit(),
+                Step::Doubt => world.fail_commit(CommitError::Unavailable),
+                Step::Release => world.release(),
+                Step::DieCommitting { happened, subscribes } => {
+                    if happened {
+                        world.write_held();
+                    }
+                    world.hold_commits = false;
+                    if subscribes {
+                        world.fail_over();
+                    } else {
+                        world.restart_unsubscribed();
+                    }
+                }
             }
         }
+        world.release();
+        world.fail_over();
+        world.put("/web", json!({"cmd": cmd, "instances": instances}), true).expect("taken");
         world.pass(400_000);
         world.calm();
         prop_assert_eq!(world.live("/web").len() as u32, instances);
@@ -182,5 +222,31 @@ proptest! {
         world.calm();
         prop_assert!(world.tasks.is_empty());
         prop_assert!(world.records.is_empty(), "{:?}", world.records.keys());
+    }
+}
+
+#[test]
+fn a_new_leader_overrides_a_deployment_that_it_did_not_begin() {
+    for subscribed in [true, false] {
+        let mut world = World::new();
+        world
+            .create(json!({"id": "/web", "cmd": "0"}))
+            .expect("taken");
+        world.calm();
+        world
+            .put("/web", json!({"cmd": "1"}), false)
+            .expect("taken");
+        if subscribed {
+            world.fail_over();
+        } else {
+            world.restart_unsubscribed();
+        }
+        world.put("/web", json!({"cmd": "2"}), true).expect("taken");
+        let held = world
+            .records
+            .keys()
+            .filter(|key| key.starts_with("deployments/"))
+            .count();
+        assert_eq!(held, 1, "{:?}", world.records.keys());
     }
 }

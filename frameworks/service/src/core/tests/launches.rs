@@ -357,3 +357,38 @@ fn changes_do_not_pile_up_before_a_store_that_is_away() {
     world.let_commit();
     assert!(world.put("/web", json!({"cmd": "y"}), true).is_ok());
 }
+
+#[test]
+fn a_large_app_is_looked_at_a_moment_later_and_ends_up_the_same() {
+    let mut world = World::with(Config {
+        max_instances_per_offer: 1000,
+        ..Config::default()
+    });
+    let document =
+        json!({"id": "/web", "cmd": "x", "cpus": 0.01, "mem": 1, "instances": 600, "ports": []});
+    world.create(document).expect("taken");
+    world.offer("a1", BIG);
+    assert_eq!(world.live("/web").len(), 600);
+    world.all_run();
+    world.pass(50);
+    let Ok(Answer::Deployments(left)) = world.call(ApiCall::Deployments) else {
+        panic!()
+    };
+    assert!(left.is_empty());
+    for task in world.live("/web").into_iter().take(100) {
+        world.update(&task, TaskState::Gone);
+    }
+    world.pass(50);
+    world.offer("a1", BIG);
+    assert_eq!(world.live("/web").len(), 600);
+    world
+        .put("/web", json!({"instances": 10}), false)
+        .expect("taken");
+    world.pass(50);
+    assert_eq!(world.die(), 590);
+    world.pass(50);
+    let Ok(Answer::Deployments(left)) = world.call(ApiCall::Deployments) else {
+        panic!()
+    };
+    assert!(left.is_empty());
+}
