@@ -6,9 +6,9 @@
 //!
 //! Source: Marathon's behaviour, where people and tools rely on it.
 //!
-//! Invariant: no task is launched whose record was not durable before; no change is answered before it is durable; no task
-//! is killed but one that the records say must not run. Invariant: a core lives for one term; when the term is over it is
-//! dropped, and whatever it had not made durable never happened.
+//! Invariant: no task is launched whose record was not durable before; no change is answered before it is durable;
+//! no task is killed but one that the records say must not run. Invariant: a core lives for one term; when the term
+//! is over it is dropped, and whatever it had not made durable never happened.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! The flags of `mezzo service`: Marathon's and Mesos' names where the meaning is the same, each from the environment too
-//! (`--work_dir` is `MEZZO_SERVICE_WORK_DIR`).
+//! The flags of `mezzo service`: Marathon's and Mesos' names where the meaning is the same, each from the
+//! environment too (`--work_dir` is `MEZZO_SERVICE_WORK_DIR`).
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -132,7 +132,8 @@ pub struct Flags {
     )]
     pub mesos_authentication_secret_file: Option<PathBuf>,
 
-    /// For how long the master keeps the tasks of this framework while no process of it is there; a bare number is seconds.
+    /// For how long the master keeps the tasks of this framework while no process of it is there; a bare number is
+    /// seconds.
     #[arg(
         long = "failover_timeout",
         alias = "failover-timeout",

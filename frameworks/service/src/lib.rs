@@ -3,8 +3,8 @@
 //! [`core::Core`] decides, as a pure machine; [`api`] turns HTTP into its calls and its answers into Marathon's JSON;
 //! [`store`] writes its records; [`shell`] carries messages between them, the SDK's driver and the election.
 //!
-//! Invariant: the framework reaches the cluster through the SDK and keeps its state in the coordination store, as any author
-//! outside this repository would.
+//! Invariant: the framework reaches the cluster through the SDK and keeps its state in the coordination store, as
+//! any author outside this repository would.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -1,7 +1,7 @@
 //! The process around the core: it opens the port, joins the election, and gives a core to each term that it leads.
 //!
-//! Invariant: nothing here decides what happens to an app. Invariant: a lost leadership leads back to the election, never
-//! to the end of the process.
+//! Invariant: nothing here decides what happens to an app. Invariant: a lost leadership leads back to the election,
+//! never to the end of the process.
 
 use std::net::SocketAddr;
 use std::time::Duration;

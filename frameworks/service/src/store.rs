@@ -1,8 +1,8 @@
 //! What lasts: records in the term's store, and how they are read back.
 //!
-//! One record for each app, each definition in use, each instance, each deployment and each app's last failure. Every record
-//! says its format; one that a newer version wrote is refused in words, for to act on half-understood state is worse than not
-//! to act.
+//! One record for each app, each definition in use, each instance, each deployment and each app's last failure.
+//! Every record says its format; one that a newer version wrote is refused in words, for to act on half-understood
+//! state is worse than not to act.
 //!
 //! Invariant: reading back what was written gives the same values. Invariant: no input or output here.
 

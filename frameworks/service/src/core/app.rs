@@ -1,8 +1,8 @@
 //! An app as it is wanted: the definition that Marathon's documents describe, complete and valid.
 //!
 //! [`AppSpec`] is what the rest of the core computes with. Documents become one through [`update`] (reading),
-//! [`validate`] (rules) and are written by [`render`]; the store keeps the rendered form, so that what is stored, shown and
-//! taken back is one thing.
+//! [`validate`] (rules) and are written by [`render`]; the store keeps the rendered form, so that what is stored,
+//! shown and taken back is one thing.
 //!
 //! Invariant: a value here is independent of any instance; definitions are shared (`Arc`) and never changed in place.
 

@@ -1,7 +1,7 @@
 //! The path of an app, `/a/b/c`, and the names that are made of it.
 //!
-//! Source: Marathon's path rules. A segment is one or more labels joined by dots, a label is lower-case letters, digits and
-//! inner dashes; so a segment can never hold `_`, which is what joins segments in task ids.
+//! Source: Marathon's path rules. A segment is one or more labels joined by dots, a label is lower-case letters,
+//! digits and inner dashes; so a segment can never hold `_`, which is what joins segments in task ids.
 //!
 //! Invariant: an [`AppId`] is absolute, not the root, and fits into a task id.
 

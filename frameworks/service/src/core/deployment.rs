@@ -1,8 +1,8 @@
 //! A deployment: the way from one set of definitions to another, in steps.
 //!
-//! The target definitions are stored with the deployment in one transaction; what a step does is computed from what is
-//! there ([`scale`], [`replace`]), never from how far it came. A new leader begins each deployment at its first step and
-//! finds the finished ones finished.
+//! The target definitions are stored with the deployment in one transaction; what a step does is computed from what
+//! is there ([`scale`], [`replace`]), never from how far it came. A new leader begins each deployment at its first
+//! step and finds the finished ones finished.
 //!
 //! Invariant: an app is held by at most one deployment. Invariant: a deployment never times out.
 
@@ -118,8 +118,8 @@ pub struct Planned<'a> {
     pub has_sentenced: bool,
 }
 
-/// The steps from the old definitions to the new: what is deleted stops, what is new is marked, then everything changes at
-/// once. A change that changes nothing has no step.
+/// The steps from the old definitions to the new: what is deleted stops, what is new is marked, then everything
+/// changes at once. A change that changes nothing has no step.
 pub fn plan_steps(changes: &[Planned<'_>]) -> Vec<Vec<Action>> {
     let mut steps = [Vec::new(), Vec::new(), Vec::new()];
     for change in changes {

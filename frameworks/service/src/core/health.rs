@@ -1,11 +1,11 @@
 //! Health checks that this framework does itself: when to ask, and what the answers mean.
 //!
-//! The shell does the asking ([`ProbeOrder`]); each order is answered by one [`ProbeResult`]. The first check comes soon
-//! after the task runs and is repeated ever more slowly until one succeeds or the interval is reached, so that a
-//! deployment does not wait a minute for an app that was up after a second.
+//! The shell does the asking ([`ProbeOrder`]); each order is answered by one [`ProbeResult`]. The first check comes
+//! soon after the task runs and is repeated ever more slowly until one succeeds or the interval is reached, so that
+//! a deployment does not wait a minute for an app that was up after a second.
 //!
-//! Source: Marathon's counting. An instance is killed by the failure that comes when `maxConsecutiveFailures` were counted
-//! before it; failures in the grace period count for nothing while there was no success.
+//! Source: Marathon's counting. An instance is killed by the failure that comes when `maxConsecutiveFailures` were
+//! counted before it; failures in the grace period count for nothing while there was no success.
 //!
 //! Invariant: at most one probe of a check is under way.
 

@@ -1,11 +1,11 @@
 //! What is to be written, and what waits until it is: write first, promise after.
 //!
-//! A change of state notes its records here, and every output that may only happen once they are durable: an accept, a kill,
-//! an acknowledgement, a reply. One transaction is under way at a time; what gathers meanwhile goes into the next one, so that
-//! a slow store is paid for once by many.
+//! A change of state notes its records here, and every output that may only happen once they are durable: an
+//! accept, a kill, an acknowledgement, a reply. One transaction is under way at a time; what gathers meanwhile goes
+//! into the next one, so that a slow store is paid for once by many.
 //!
-//! Invariant: outputs leave in the order in which they were noted, each after the records noted before it. Records of one
-//! unit are in one transaction.
+//! Invariant: outputs leave in the order in which they were noted, each after the records noted before it. Records
+//! of one unit are in one transaction.
 
 use std::collections::{BTreeMap, VecDeque};
 

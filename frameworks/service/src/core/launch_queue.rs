@@ -1,8 +1,8 @@
 //! Launch delay: an app whose tasks fail is launched again ever more slowly.
 //!
-//! Source: Marathon's back-off, kept for each (app, configuration). The first failure delays by `backoffSeconds`, each
-//! further one multiplies by `backoffFactor`, up to `maxLaunchDelaySeconds`. Failures that come while a delay is running do not
-//! raise it: twenty instances that fall with their agent are one failure, not twenty.
+//! Source: Marathon's back-off, kept for each (app, configuration). The first failure delays by `backoffSeconds`,
+//! each further one multiplies by `backoffFactor`, up to `maxLaunchDelaySeconds`. Failures that come while a delay
+//! is running do not raise it: twenty instances that fall with their agent are one failure, not twenty.
 //!
 //! Invariant: an entry exists only while it delays something or may be raised again.
 

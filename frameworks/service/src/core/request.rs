@@ -1,7 +1,7 @@
 //! What people and tools ask of the framework, and what they are answered: the calls of `/v2` as values.
 //!
-//! The doors ([`crate::api`]) turn HTTP into an [`ApiCall`] and an [`Answer`] or a [`Refusal`] into HTTP; the core knows
-//! neither. A simulator makes the same values by hand, or from documents through [`crate::api::read`].
+//! The doors ([`crate::api`]) turn HTTP into an [`ApiCall`] and an [`Answer`] or a [`Refusal`] into HTTP; the core
+//! knows neither. A simulator makes the same values by hand, or from documents through [`crate::api::read`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! What the driver says: subscriptions, and the states of tasks.
 //!
-//! Policy for tasks that the records do not expect: an incarnation that was replaced, or an instance that was given up, is
-//! killed, for the records say that it must not run. A task whose name is ours and of which no record is left is put in
-//! quarantine: acknowledged, counted, shown in the log, and left alone. Nothing else is ever killed.
+//! Policy for tasks that the records do not expect: an incarnation that was replaced, or an instance that was given
+//! up, is killed, for the records say that it must not run. A task whose name is ours and of which no record is
+//! left is put in quarantine: acknowledged, counted, shown in the log, and left alone. Nothing else is ever killed.
 //!
 //! Invariant: a status is acknowledged once what it changed is durable.
 
@@ -348,8 +348,8 @@ fn is_failure(state: TaskState) -> bool {
     !matches!(state, TaskState::Killed | TaskState::Finished)
 }
 
-/// Whether the next launch is delayed: every end but a kill, unless the app is not to blame, because the offer was void or
-/// the agent is gone for reasons of its own.
+/// Whether the next launch is delayed: every end but a kill, unless the app is not to blame, because the offer was
+/// void or the agent is gone for reasons of its own.
 fn delays_the_next(state: TaskState, status: &v1::TaskStatus) -> bool {
     use v1::task_status::Reason;
     let reason = status

@@ -1,7 +1,7 @@
 //! A process that does not lead passes requests on to the one that does, so that a client may ask any of them.
 //!
-//! Source: Marathon's headers. `X-Marathon-Via` names each process on the way; a request that comes back to one of them goes
-//! round in a circle and is refused.
+//! Source: Marathon's headers. `X-Marathon-Via` names each process on the way; a request that comes back to one of
+//! them goes round in a circle and is refused.
 
 use std::time::Duration;
 

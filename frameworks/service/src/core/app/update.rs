@@ -1,5 +1,5 @@
-//! An app document as it was sent: every field optional. Laid over an existing definition, or over the defaults, it gives
-//! a complete [`AppSpec`].
+//! An app document as it was sent: every field optional. Laid over an existing definition, or over the defaults, it
+//! gives a complete [`AppSpec`].
 
 use std::collections::BTreeMap;
 

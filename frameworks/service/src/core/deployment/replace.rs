@@ -3,9 +3,9 @@
 //! The step is a pure function of what is there, not of how far an earlier step came: it gives the same answer
 //! after a change of leader, and nothing about its progress needs to be stored.
 //!
-//! Source: Marathon's arithmetic. `min` = ceil(n * minimumHealthCapacity) instances stay healthy,
-//! at most `most` = floor(n * (1 + maximumOverCapacity)) are there at once; where both are equal and reached, one more may run,
-//! or nothing could ever be replaced.
+//! Source: Marathon's arithmetic. `min` = ceil(n * minimumHealthCapacity) instances stay healthy, at most `most` =
+//! floor(n * (1 + maximumOverCapacity)) are there at once; where both are equal and reached, one more may run, or
+//! nothing could ever be replaced.
 //!
 //! Invariant: a step never takes the healthy below `min`, and never launches beyond `most` (or `most + 1`, as said).
 

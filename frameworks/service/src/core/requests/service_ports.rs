@@ -1,7 +1,8 @@
 //! Service ports: numbers that are unique in the cluster, for discovery.
 //!
-//! Source: Marathon. A definition that leaves a number open (0) gets one; an app that is sent again with open numbers keeps
-//! those it had. With `requirePorts` an open number stays open, for then it means any port of the host.
+//! Source: Marathon. A definition that leaves a number open (0) gets one; an app that is sent again with open
+//! numbers keeps those it had. With `requirePorts` an open number stays open, for then it means any port of the
+//! host.
 
 use std::collections::{BTreeSet, VecDeque};
 
