@@ -1,16 +1,19 @@
 //! Who is offered what: an inner pure core. Facts go in (agents, frameworks, what is held, what is refused), grants
 //! come out. It knows no connection, no message and no task.
 //!
-//! It is driven by events: each fact marks the agents whose resources may now go to somebody, and [`Allocator::allocate`]
-//! looks at those agents only. What is given back goes to the other frameworks in the same event; who refused it sees
-//! the same again when its filter has ended, at the earliest after [`COOL_DOWN`], or at once if there is more. New
-//! demand (a framework appears or revives) looks at every agent with free resources; such sweeps are coalesced.
+//! It is driven by events: each fact marks the agents whose resources may now go to somebody, and
+//! [`Allocator::allocate`] looks at those agents only. What is given back goes to the other frameworks in the
+//! same event; who refused it sees the same again when its filter has ended, at the earliest after
+//! [`COOL_DOWN`], or at once if there is more. New demand (a framework appears or revives) looks at every
+//! agent with free resources; such sweeps are coalesced.
 //!
 //! An agent's free resources go whole to the first framework in the order of fairness that may have them.
 //!
 //! Invariant: per agent, what is given out is at most what there is, unless the agent itself reported more in use.
 
+mod allocate;
 pub mod filters;
+mod spec;
 pub mod tree;
 
 #[cfg(test)]
@@ -19,11 +22,8 @@ mod laws;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use mezzo_model::attributes::Attributes;
-use mezzo_model::constraint::{Constraint, Subject};
 use mezzo_model::resources::{Milli, Quantities, Resources};
 use mezzo_model::rng::Rng;
 use mezzo_model::{Millis, Role};
@@ -31,6 +31,8 @@ use mezzo_model::{Millis, Role};
 use crate::keys::{AgentKey, FrameworkKey};
 use filters::{Filters, Place};
 use tree::RoleTree;
+
+pub use spec::{Abilities, AgentSpec, AllocatorConfig, FrameworkSpec, Grant, RoleSpec, Skip};
 
 /// Whoever refused resources does not see the same again for this long, whatever it asked for (Mesos' allocation
 /// interval, the shortest filter there).
@@ -41,122 +43,6 @@ pub const MAX_FILTER: Millis = Millis::from_secs(365 * 24 * 3600);
 
 /// Sweeps over all agents are at least this far apart.
 pub const SWEEP_INTERVAL: Millis = Millis(20);
-
-/// What an allocator is told once.
-#[derive(Clone, Debug)]
-pub struct AllocatorConfig {
-    /// An offer holds at least one of these sets of amounts.
-    pub min_allocatable: Vec<Quantities>,
-    /// Agents with `gpus` go only to frameworks that know GPUs.
-    pub filter_gpus: bool,
-    /// The master's region: agents elsewhere go only to frameworks that know regions.
-    pub region: Option<Arc<str>>,
-    /// Resources that do not count for fairness.
-    pub excluded: Vec<Arc<str>>,
-    /// In thousandths; what is not listed has 1000.
-    pub weights: BTreeMap<Role, u64>,
-}
-
-impl Default for AllocatorConfig {
-    fn default() -> Self {
-        let least = |name: &str, amount| {
-            let mut least = Quantities::new();
-            least.add(&Arc::from(name), amount);
-            least
-        };
-        Self {
-            min_allocatable: vec![least("cpus", Milli(10)), least("mem", Milli::whole(32))],
-            filter_gpus: true,
-            region: None,
-            excluded: Vec::new(),
-            weights: BTreeMap::new(),
-        }
-    }
-}
-
-/// What a framework can handle, as far as offers go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Abilities {
-    /// Resources that may be taken back.
-    pub revocable: bool,
-    /// Shared volumes.
-    pub shared: bool,
-    /// Agents with GPUs.
-    pub gpus: bool,
-    /// Reservations of several levels.
-    pub refinement: bool,
-    /// Agents in another region.
-    pub regions: bool,
-}
-
-/// A framework in one of its roles.
-#[derive(Clone, Debug)]
-pub struct RoleSpec {
-    /// Which role.
-    pub role: Role,
-    /// It wants no offers.
-    pub suppressed: bool,
-    /// Instead of the allocator's own; an empty list takes anything.
-    pub min_allocatable: Option<Vec<Quantities>>,
-    /// Agents that it wants: one group must hold whole. `None` wants all.
-    pub constraints: Option<Vec<Vec<Constraint>>>,
-}
-
-/// A framework as the allocator sees it.
-#[derive(Clone, Debug)]
-pub struct FrameworkSpec {
-    /// Its id; breaks ties.
-    pub name: Arc<str>,
-    /// Its roles.
-    pub roles: Vec<RoleSpec>,
-    /// What it can handle.
-    pub abilities: Abilities,
-}
-
-/// An agent as the allocator sees it.
-#[derive(Clone, Debug)]
-pub struct AgentSpec {
-    /// All that it has.
-    pub total: Resources,
-    /// Its host name.
-    pub hostname: Arc<str>,
-    /// The region and zone of its fault domain.
-    pub domain: Option<(Arc<str>, Arc<str>)>,
-    /// Its attributes.
-    pub attributes: Arc<Attributes>,
-}
-
-/// Resources that go to a framework.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Grant {
-    /// To whom.
-    pub framework: FrameworkKey,
-    /// In which of its roles.
-    pub role: Role,
-    /// From where.
-    pub agent: AgentKey,
-    /// What; the resources themselves carry no allocation.
-    pub resources: Resources,
-}
-
-/// Why a framework is not offered an agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Skip {
-    /// The agent or the framework takes no part now.
-    Inactive,
-    /// The framework's constraints exclude the agent.
-    Constraints,
-    /// Nothing is free, or nothing that the role may use and the framework can handle.
-    Nothing,
-    /// Too little is free.
-    TooSmall,
-    /// The agent has GPUs and the framework does not know them.
-    Gpus,
-    /// The agent is in another region and the framework does not know regions.
-    Region,
-    /// The framework refused this not long ago.
-    Filtered,
-}
 
 #[derive(Debug)]
 struct FrameworkEntry {
@@ -508,177 +394,6 @@ impl Allocator {
         self.demand = true;
     }
 
-    // ---- allocation ----------------------------------------------------------------------------------------------
-
-    /// When [`Allocator::allocate`] should be called even if nothing happens until then.
-    pub fn next_deadline(&self) -> Option<Millis> {
-        let sweep = self.sweep_wanted.then(|| {
-            self.last_sweep
-                .map_or(Millis::ZERO, |last| last + SWEEP_INTERVAL)
-        });
-        [sweep, self.filters.next_end()].into_iter().flatten().min()
-    }
-
-    /// Gives free resources out, looking at what changed since the last call.
-    pub fn allocate(&mut self, now: Millis) -> Vec<Grant> {
-        let Self {
-            filters,
-            dirty,
-            demand,
-            ..
-        } = self;
-        filters.expire(now, |agent| {
-            dirty.insert(agent);
-            *demand = true;
-        });
-        let due = self
-            .last_sweep
-            .is_none_or(|last| now.since(last) >= SWEEP_INTERVAL);
-        let agents: Vec<AgentKey> = if self.sweep_wanted && due {
-            self.sweep_wanted = false;
-            self.last_sweep = Some(now);
-            self.dirty.clear();
-            let mut all: Vec<AgentKey> = self
-                .agents
-                .iter()
-                .filter(|(_, entry)| entry.active && !entry.free.is_empty())
-                .map(|(key, _)| *key)
-                .collect();
-            self.rng.shuffle(&mut all);
-            all
-        } else {
-            std::mem::take(&mut self.dirty).into_iter().collect()
-        };
-        let mut grants = Vec::new();
-        if self.tree.active() == 0 {
-            return grants;
-        }
-        for agent in agents {
-            self.allocate_agent(agent, &mut grants);
-        }
-        grants
-    }
-
-    fn allocate_agent(&mut self, key: AgentKey, grants: &mut Vec<Grant>) {
-        loop {
-            let Some(entry) = self.agents.get(&key) else {
-                return;
-            };
-            if !entry.active || entry.free.is_empty() {
-                return;
-            }
-            let Self {
-                tree,
-                frameworks,
-                filters,
-                config,
-                ..
-            } = self;
-            let found = tree.visit(|role, framework| {
-                let Some(of) = frameworks.get(&framework) else {
-                    return ControlFlow::Continue(());
-                };
-                match fit(
-                    config,
-                    filters,
-                    (key, entry),
-                    &entry.free,
-                    (framework, of),
-                    role,
-                ) {
-                    Ok(resources) => ControlFlow::Break((framework, role.clone(), resources)),
-                    Err(_) => ControlFlow::Continue(()),
-                }
-            });
-            let Some((framework, role, resources)) = found else {
-                return;
-            };
-            let quantities = resources.quantities();
-            if let Some(entry) = self.agents.get_mut(&key) {
-                *entry.held.entry((framework, role.clone())).or_default() += &resources;
-                entry.given += &resources;
-                entry.free.remove(&resources);
-            }
-            self.tree.give(framework, &role, &quantities, true);
-            grants.push(Grant {
-                framework,
-                role,
-                agent: key,
-                resources,
-            });
-        }
-    }
-
-    /// Whether somebody but `holder` would be given these resources of an agent if they were free.
-    pub fn wanted_by_another(
-        &mut self,
-        key: AgentKey,
-        holder: FrameworkKey,
-        resources: &Resources,
-    ) -> bool {
-        let Some(entry) = self.agents.get(&key) else {
-            return false;
-        };
-        let Self {
-            tree,
-            frameworks,
-            filters,
-            config,
-            ..
-        } = self;
-        tree.visit(|role, framework| {
-            let Some(of) = frameworks.get(&framework).filter(|_| framework != holder) else {
-                return ControlFlow::Continue(());
-            };
-            match fit(
-                config,
-                filters,
-                (key, entry),
-                resources,
-                (framework, of),
-                role,
-            ) {
-                Ok(_) => ControlFlow::Break(()),
-                Err(_) => ControlFlow::Continue(()),
-            }
-        })
-        .is_some()
-    }
-
-    /// Whether new demand appeared since the last call.
-    pub fn take_demand(&mut self) -> bool {
-        std::mem::take(&mut self.demand)
-    }
-
-    /// What a framework would be offered of an agent now, or why it would not.
-    ///
-    /// # Errors
-    /// The first reason in the order in which they are looked at.
-    pub fn explain(
-        &self,
-        key: AgentKey,
-        framework: FrameworkKey,
-        role: &Role,
-    ) -> Result<Resources, Skip> {
-        let entry = self
-            .agents
-            .get(&key)
-            .filter(|entry| entry.active)
-            .ok_or(Skip::Inactive)?;
-        let of = self.frameworks.get(&framework).ok_or(Skip::Inactive)?;
-        if !of.active || of.roles.get(role).is_none_or(|spec| spec.suppressed) {
-            return Err(Skip::Inactive);
-        }
-        fit(
-            &self.config,
-            &self.filters,
-            (key, entry),
-            &entry.free,
-            (framework, of),
-            role,
-        )
-    }
-
     // ---- what tests and invariants look at -----------------------------------------------------------------------
 
     /// By whom what is held on an agent.
@@ -749,69 +464,4 @@ impl Allocator {
         }
         Ok(())
     }
-}
-
-/// What of `free` a framework may have in a role, or why nothing.
-fn fit(
-    config: &AllocatorConfig,
-    filters: &Filters,
-    (agent, entry): (AgentKey, &AgentEntry),
-    free: &Resources,
-    (framework, of): (FrameworkKey, &FrameworkEntry),
-    role: &Role,
-) -> Result<Resources, Skip> {
-    let spec = of.roles.get(role).ok_or(Skip::Inactive)?;
-    if let Some(groups) = &spec.constraints {
-        let subject = Subject {
-            hostname: &entry.spec.hostname,
-            region: entry.spec.domain.as_ref().map(|(region, _)| &**region),
-            zone: entry.spec.domain.as_ref().map(|(_, zone)| &**zone),
-            attributes: &entry.spec.attributes,
-        };
-        let admitted = groups
-            .iter()
-            .any(|group| group.iter().all(|constraint| constraint.admits(subject)));
-        if !admitted {
-            return Err(Skip::Constraints);
-        }
-    }
-    if entry.has_gpus && config.filter_gpus && !of.abilities.gpus {
-        return Err(Skip::Gpus);
-    }
-    if let (Some(ours), Some((theirs, _))) = (&config.region, &entry.spec.domain)
-        && ours != theirs
-        && !of.abilities.regions
-    {
-        return Err(Skip::Region);
-    }
-    let offer = free.filter(|resource| {
-        resource.allocatable_to(role)
-            && (of.abilities.revocable || !resource.revocable)
-            && (of.abilities.shared || resource.shared.is_none())
-            && (of.abilities.refinement || resource.reservations.len() < 2)
-    });
-    if offer.is_empty() {
-        return Err(Skip::Nothing);
-    }
-    let least = spec
-        .min_allocatable
-        .as_ref()
-        .unwrap_or(&config.min_allocatable);
-    if !least.is_empty() {
-        let quantities = offer.quantities();
-        if !least.iter().any(|least| quantities.contains(least)) {
-            return Err(Skip::TooSmall);
-        }
-    }
-    if filters.block(
-        &Place {
-            agent,
-            framework,
-            role: role.clone(),
-        },
-        &offer,
-    ) {
-        return Err(Skip::Filtered);
-    }
-    Ok(offer)
 }

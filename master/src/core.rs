@@ -4,12 +4,14 @@
 //! the core at [`Core::next_deadline`]. A term that ends is the end of its core: the next one starts from the registry
 //! and from what agents and schedulers say.
 //!
-//! Files: `subscribe` frameworks come and go; `calls` the ladder of a call; `accept` launches; `offers` offers and
-//! answers; `updates` statuses and acknowledgements; `reconcile`; `registration` agents come; `liveness` agents go;
-//! `registrar` writes the registry; `sandbox` relays reads; `invariants` walks the books.
+//! Files: `subscribe` frameworks come and go; `calls` the ladder of a call; `accept` launches; `offers`
+//! offers and answers; `updates` statuses and acknowledgements; `reconcile`; `registration` agents come,
+//! `absorb` with what they hold; `liveness` agents go; `registrar` writes the registry; `sandbox` relays
+//! reads; `invariants` walks the books.
 //!
 //! Invariant: no clock, socket, disk, thread or random source of its own; what is iterated is ordered.
 
+mod absorb;
 mod accept;
 mod agent;
 mod calls;
@@ -41,7 +43,7 @@ use mezzo_model::ids::{AgentId, FrameworkId, OfferId, TaskId};
 use mezzo_model::resources::Resources;
 use mezzo_model::rng::Rng;
 use mezzo_model::{Millis, Now, Role, Wall};
-use mezzo_wire::link;
+use mezzo_wire::{link, v1};
 
 use crate::allocator::Allocator;
 use crate::keys::{AgentKey, ConnId, FrameworkKey, OfferKey, ReadId};
@@ -182,7 +184,7 @@ pub struct Core {
     next_agent_key: u32,
     admissions: BTreeMap<AgentId, Admission>,
     /// Admitted according to the registry, and not yet back since this term began.
-    awaited: BTreeMap<AgentId, Box<mezzo_wire::v1::AgentInfo>>,
+    awaited: BTreeMap<AgentId, Box<v1::AgentInfo>>,
     unreachable: BTreeMap<AgentId, Wall>,
     gone: BTreeMap<AgentId, Wall>,
     removals: liveness::Removals,
@@ -212,10 +214,19 @@ impl Core {
     pub fn new(config: Config, seed: u64) -> Self {
         let rng = Rng::new(seed).split(&config.epoch.to_string());
         let mut ids = rng.split("ids");
+        // A master has a new id in each term, and the ids that it issues begin with it.
+        let issuer = ids.uuid();
+        let config = Config {
+            master: v1::MasterInfo {
+                id: issuer.clone(),
+                ..config.master
+            },
+            ..config
+        };
         let allocator = Allocator::new(config.allocator.clone(), rng.split("allocator"));
         Self {
             epoch: config.epoch.to_wire(),
-            issuer: ids.uuid(),
+            issuer,
             ids,
             recovered: false,
             deposed: false,

@@ -1,6 +1,6 @@
 //! The flags of `mezzo master`: Mesos' names where the meaning is the same, each from the environment too
-//! (`--work_dir` is `MEZZO_MASTER_WORK_DIR`). Durations are written `10secs`, `75secs`, `1.5mins`, `500ms`, or as a bare
-//! number of seconds.
+//! (`--work_dir` is `MEZZO_MASTER_WORK_DIR`). Durations are written `10secs`, `75secs`, `1.5mins`, `500ms`,
+//! or as a bare number of seconds.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -38,8 +38,9 @@ pub struct Flags {
     )]
     pub advertise_port: Option<u16>,
 
-    /// Where masters elect their leader and keep the registry: zk://host:port/path or file:///directory. Without it both
-    /// lie in the directory `state` of --work_dir, and other masters that name the same directory stand by.
+    /// Where masters elect their leader and keep the registry: zk://host:port/path or file:///directory.
+    /// Without it both lie in the directory `state` of --work_dir, and other masters that name the same
+    /// directory stand by.
     #[arg(long, env = "MEZZO_MASTER_ZK")]
     pub zk: Option<String>,
 
@@ -73,8 +74,8 @@ pub struct Flags {
     #[arg(long, env = "MEZZO_MASTER_WEIGHTS")]
     pub weights: Option<String>,
 
-    /// How old an offer may get before it is taken back if another framework could use it. One that nobody else wants is
-    /// taken back after five minutes.
+    /// How old an offer may get before it is taken back if another framework could use it. One that nobody
+    /// else wants is taken back after five minutes.
     #[arg(
         long = "offer_timeout",
         alias = "offer-timeout",

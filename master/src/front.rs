@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Status};
 
 use crate::core::Refusal;
-use crate::keys::{ConnId, ReadId, RequestId};
+use crate::keys::{ConnId, ReadId};
 use crate::read_model::Reader;
 
 /// Knocks that may wait for the core; whoever knocks then waits.
@@ -164,11 +164,6 @@ impl Office {
     pub fn read_id(&self) -> ReadId {
         ReadId(self.number())
     }
-
-    /// A new name for a call.
-    pub fn request_id(&self) -> RequestId {
-        RequestId(self.number())
-    }
 }
 
 /// A term that ended while somebody waited.
@@ -190,7 +185,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// For a connection whose two halves end apart: whichever is dropped first tells; telling twice is the same as once.
+    /// For a connection whose two halves end apart: whichever is dropped first tells; telling twice is the
+    /// same as once.
     pub fn both(self) -> (Self, Self) {
         let other = Self {
             id: self.id,
@@ -274,6 +270,11 @@ pub fn stream<T>(connection: Connection) -> (Outbox<T>, Inbox<T>) {
 }
 
 impl<T> Outbox<T> {
+    /// Whether nobody reads any more.
+    pub fn is_deserted(&self) -> bool {
+        self.messages.is_closed()
+    }
+
     /// Puts a message in; `false` if the reader is gone or so slow that it must be cut.
     pub fn put(&self, message: T) -> bool {
         match self.messages.try_send(message) {

@@ -44,11 +44,24 @@ pub struct Running {
     pub addr: SocketAddr,
     /// What `/health` says: good while this process leads, or knows who does.
     pub health: Health,
+    post: watch::Receiver<Post>,
     served: JoinHandle<()>,
     reigned: JoinHandle<()>,
 }
 
 impl Running {
+    /// Completes when this master leads and takes calls; never if it ends before.
+    pub async fn until_leading(&self) {
+        let mut post = self.post.clone();
+        if post
+            .wait_for(|post| matches!(post, Post::Leading(_)))
+            .await
+            .is_err()
+        {
+            std::future::pending().await
+        }
+    }
+
     /// Completes when it has ended: it was stopped, or the registry cannot be read by this version.
     pub async fn ended(self) {
         // A task that panicked has said so already.
@@ -75,7 +88,7 @@ pub async fn start(flags: Flags, stop: Stop) -> Result<Running, StartError> {
     };
     let router = vitals
         .routes()
-        .merge(api::routes(&Front::new(shown), &version));
+        .merge(api::routes(&Front::new(shown.clone()), &version));
     let guard = Guard::new(
         setup.credentials.clone(),
         "mezzo-master",
@@ -115,6 +128,7 @@ pub async fn start(flags: Flags, stop: Stop) -> Result<Running, StartError> {
     Ok(Running {
         addr,
         health,
+        post: shown,
         served,
         reigned,
     })

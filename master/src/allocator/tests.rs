@@ -1,5 +1,8 @@
 //! Stories of the allocator: who is offered what, and when.
 
+use mezzo_model::attributes::Attributes;
+use mezzo_model::constraint::Constraint;
+
 use super::*;
 
 pub(super) fn bag(text: &str) -> Resources {

@@ -1,5 +1,5 @@
-//! The schedulers' door: `Subscribe` opens a stream of events, `Submit` takes every other call. The stream id travels in
-//! the metadata `mesos-stream-id`, as a header does over HTTP.
+//! The schedulers' door: `Subscribe` opens a stream of events, `Submit` takes every other call. The stream id
+//! travels in the metadata `mesos-stream-id`, as a header does over HTTP.
 
 use mezzo_wire::grpc;
 use mezzo_wire::v1::scheduler::scheduler_server::Scheduler;

@@ -1,7 +1,7 @@
 //! ACCEPT: offers are used up, operations are carried out in order on what they hold, and the rest goes back.
 //!
-//! One wrong task fails alone; a group fails whole. Operations that change what resources are (RESERVE, CREATE and their
-//! kin) are refused in words in this version, never carried out by half.
+//! One wrong task fails alone; a group fails whole. Operations that change what resources are (RESERVE,
+//! CREATE and their kin) are refused in words in this version, never carried out by half.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -517,7 +517,7 @@ fn wire_task(
         discovery: info.discovery.clone(),
         container: info.container.clone(),
         health_check: info.health_check.clone(),
-        kill_policy: info.kill_policy.clone(),
+        kill_policy: info.kill_policy,
         user: Some(user),
         limits: info.limits.clone(),
         ..Default::default()

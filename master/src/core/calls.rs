@@ -41,10 +41,8 @@ impl Core {
                 ));
             }
             Type::UpdateFramework => {
-                return match call.update_framework {
-                    Some(update) => self.on_update_framework(cx, key, update),
-                    None => Ok(()),
-                };
+                let update = call.update_framework;
+                return update.map_or(Ok(()), |update| self.on_update_framework(cx, key, update));
             }
             Type::Teardown => self.remove_framework(cx, key),
             Type::Accept => {
@@ -212,7 +210,7 @@ impl Core {
         let Some(entry) = agent.tasks.get_mut(&(key, task.clone())) else {
             return;
         };
-        entry.kill = Some(kill.kill_policy.clone());
+        entry.kill = Some(kill.kill_policy);
         let order = link::KillTask {
             framework_id: framework.id.to_wire(),
             task_id: task.to_wire(),

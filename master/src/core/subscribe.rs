@@ -140,8 +140,8 @@ impl Core {
         if connected {
             cx.info(format!("framework {id} ('{name}') subscribed"));
         } else {
-            // Without its scheduler it keeps its tasks for as long as it said, and at least for as long as agents have to
-            // come back: its scheduler needs to find the new leader too.
+            // Without its scheduler it keeps its tasks for as long as it said, and at least for as long as
+            // agents have to come back: its scheduler needs to find the new leader too.
             let wait = framework
                 .profile
                 .failover_timeout

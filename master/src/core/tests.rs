@@ -6,5 +6,8 @@ mod hostile;
 mod launches;
 mod offers;
 mod random;
+mod refusals;
 mod registry;
+mod sandboxes;
+mod strangers;
 mod updates;

@@ -94,18 +94,10 @@ impl Model {
         match change {
             Change::Framework(view) => self.put_framework(*view),
             Change::FrameworkCompleted { key, at } => self.complete_framework(key, at),
-            Change::Agent(view) => {
-                self.agents.insert(view.key, *view);
-            }
-            Change::AgentRemoved(key) => {
-                self.agents.remove(&key);
-            }
-            Change::AgentAwaited(id, info) => {
-                self.awaited.insert(id, info);
-            }
-            Change::AgentNotAwaited(id) => {
-                self.awaited.remove(&id);
-            }
+            Change::Agent(view) => drop(self.agents.insert(view.key, *view)),
+            Change::AgentRemoved(key) => drop(self.agents.remove(&key)),
+            Change::AgentAwaited(id, info) => drop(self.awaited.insert(id, info)),
+            Change::AgentNotAwaited(id) => drop(self.awaited.remove(&id)),
             Change::Offer {
                 key,
                 id,
@@ -114,20 +106,16 @@ impl Model {
                 role,
                 resources,
             } => {
-                self.offers.insert(
-                    key,
-                    OfferView {
-                        id,
-                        framework,
-                        agent,
-                        role,
-                        resources,
-                    },
-                );
+                let offer = OfferView {
+                    id,
+                    framework,
+                    agent,
+                    role,
+                    resources,
+                };
+                self.offers.insert(key, offer);
             }
-            Change::OfferGone(key) => {
-                self.offers.remove(&key);
-            }
+            Change::OfferGone(key) => drop(self.offers.remove(&key)),
             Change::Task {
                 framework,
                 agent,
@@ -135,19 +123,7 @@ impl Model {
                 info,
                 state,
             } => {
-                if let Some(entry) = self.frameworks.get_mut(&framework) {
-                    let statuses = info.statuses.iter().cloned().map(Arc::new).collect();
-                    entry.unreachable.remove(&id);
-                    entry.tasks.insert(
-                        id,
-                        TaskView {
-                            agent,
-                            info,
-                            state,
-                            statuses,
-                        },
-                    );
-                }
+                self.put_task(framework, agent, id, info, state);
             }
             Change::TaskUpdate {
                 framework,
@@ -155,12 +131,7 @@ impl Model {
                 state,
                 status,
             } => {
-                if let Some(entry) = self.frameworks.get_mut(&framework)
-                    && let Some(task) = entry.tasks.get_mut(&id)
-                {
-                    task.state = state;
-                    task.remember(status);
-                }
+                self.update_task(framework, &id, state, status);
             }
             Change::TaskGone {
                 framework,
@@ -197,6 +168,44 @@ impl Model {
             } => {
                 self.executors.remove(&(framework, agent, id));
             }
+        }
+    }
+
+    fn put_task(
+        &mut self,
+        framework: FrameworkKey,
+        agent: AgentKey,
+        id: TaskId,
+        info: Arc<v1::Task>,
+        state: TaskState,
+    ) {
+        let Some(entry) = self.frameworks.get_mut(&framework) else {
+            return;
+        };
+        let statuses = info.statuses.iter().cloned().map(Arc::new).collect();
+        entry.unreachable.remove(&id);
+        entry.tasks.insert(
+            id,
+            TaskView {
+                agent,
+                info,
+                state,
+                statuses,
+            },
+        );
+    }
+
+    fn update_task(
+        &mut self,
+        framework: FrameworkKey,
+        id: &TaskId,
+        state: TaskState,
+        status: Arc<v1::TaskStatus>,
+    ) {
+        let entry = self.frameworks.get_mut(&framework);
+        if let Some(task) = entry.and_then(|entry| entry.tasks.get_mut(id)) {
+            task.state = state;
+            task.remember(status);
         }
     }
 

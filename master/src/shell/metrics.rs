@@ -1,4 +1,5 @@
-//! What `/metrics` shows of a master. The core counts; the shell puts its numbers here now and then; a scrape reads them.
+//! What `/metrics` shows of a master. The core counts; the shell puts its numbers here now and then; a scrape
+//! reads them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -37,175 +38,146 @@ impl Board {
     }
 }
 
+type Row = (&'static str, &'static str, fn(&Numbers) -> u64);
+
+const GAUGES: &[Row] = &[
+    ("elected", "1 while this master leads", |n| {
+        u64::from(n.is_leading)
+    }),
+    ("epoch", "The counter of the term", |n| n.epoch),
+    (
+        "frameworks_connected",
+        "Frameworks whose stream is open",
+        |n| count(n.gauges.frameworks_connected),
+    ),
+    (
+        "frameworks_disconnected",
+        "Frameworks that may come back",
+        |n| count(n.gauges.frameworks_disconnected),
+    ),
+    ("agents_connected", "Agents whose link is up", |n| {
+        count(n.gauges.agents_connected)
+    }),
+    ("agents_disconnected", "Agents whose link is down", |n| {
+        count(n.gauges.agents_disconnected)
+    }),
+    (
+        "agents_awaited",
+        "Agents that have not come back since the election",
+        |n| count(n.gauges.agents_awaited),
+    ),
+    (
+        "agents_unreachable",
+        "Agents not heard of for too long",
+        |n| count(n.gauges.agents_unreachable),
+    ),
+    ("offers_outstanding", "Offers that are not answered", |n| {
+        count(n.gauges.offers)
+    }),
+    ("tasks_live", "Tasks in the books", |n| {
+        count(n.gauges.tasks)
+    }),
+    ("allocator_filters", "Refusals in force", |n| {
+        count(n.gauges.filters)
+    }),
+];
+
+const COUNTERS: &[Row] = &[
+    ("inputs", "Inputs of the core", |n| n.counters.inputs),
+    ("offers_made", "Offers sent", |n| n.counters.offers_made),
+    ("offers_accepted", "Offers accepted", |n| {
+        n.counters.offers_accepted
+    }),
+    ("offers_declined", "Offers declined", |n| {
+        n.counters.offers_declined
+    }),
+    ("offers_rescinded", "Offers taken back", |n| {
+        n.counters.offers_rescinded
+    }),
+    ("offers_timed_out", "Offers that nobody answered", |n| {
+        n.counters.offers_timed_out
+    }),
+    ("tasks_launched", "Tasks sent to agents", |n| {
+        n.counters.tasks_launched
+    }),
+    ("tasks_refused", "Tasks refused", |n| {
+        n.counters.tasks_refused
+    }),
+    ("tasks_ended", "Tasks that ended", |n| {
+        n.counters.tasks_ended
+    }),
+    ("updates_received", "Statuses from agents", |n| {
+        n.counters.updates_received
+    }),
+    ("updates_forwarded", "Statuses sent to frameworks", |n| {
+        n.counters.updates_forwarded
+    }),
+    ("acknowledgements", "Statuses acknowledged", |n| {
+        n.counters.acknowledgements
+    }),
+    ("reconciliations", "Reconciliations asked for", |n| {
+        n.counters.reconciliations
+    }),
+    ("calls_refused", "Calls of schedulers refused", |n| {
+        n.counters.calls_refused
+    }),
+    ("subscriptions", "Frameworks that subscribed", |n| {
+        n.counters.subscriptions
+    }),
+    (
+        "failovers",
+        "Open streams that a newer one superseded",
+        |n| n.counters.failovers,
+    ),
+    ("frameworks_removed", "Frameworks removed", |n| {
+        n.counters.frameworks_removed
+    }),
+    (
+        "agents_registered",
+        "Agents registered for the first time",
+        |n| n.counters.agents_registered,
+    ),
+    ("agents_reregistered", "Agents that came back", |n| {
+        n.counters.agents_reregistered
+    }),
+    ("agents_lost", "Agents declared unreachable", |n| {
+        n.counters.agents_unreachable
+    }),
+    ("agents_removed", "Agents that left", |n| {
+        n.counters.agents_removed
+    }),
+    ("agents_refused", "Agents refused", |n| {
+        n.counters.agents_refused
+    }),
+    ("registry_commits", "Writes of the registry begun", |n| {
+        n.counters.commits
+    }),
+    (
+        "registry_commit_failures",
+        "Writes of the registry that failed",
+        |n| n.counters.commit_failures,
+    ),
+    (
+        "slow_readers_cut",
+        "Streams cut because they were not read",
+        |n| n.slow_readers_cut,
+    ),
+];
+
+fn count(number: usize) -> u64 {
+    number as u64
+}
+
 impl Collector for Board {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let numbers = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let gauges = numbers.gauges;
-        for (name, help, value) in [
-            (
-                "elected",
-                "1 while this master leads",
-                usize::from(numbers.is_leading),
-            ),
-            (
-                "frameworks_connected",
-                "Frameworks whose stream is open",
-                gauges.frameworks_connected,
-            ),
-            (
-                "frameworks_disconnected",
-                "Frameworks that may come back",
-                gauges.frameworks_disconnected,
-            ),
-            (
-                "agents_connected",
-                "Agents whose link is up",
-                gauges.agents_connected,
-            ),
-            (
-                "agents_disconnected",
-                "Agents whose link is down",
-                gauges.agents_disconnected,
-            ),
-            (
-                "agents_awaited",
-                "Agents of the registry that have not come back since the election",
-                gauges.agents_awaited,
-            ),
-            (
-                "agents_unreachable",
-                "Agents that were not heard of for too long",
-                gauges.agents_unreachable,
-            ),
-            (
-                "offers_outstanding",
-                "Offers that are not answered",
-                gauges.offers,
-            ),
-            ("tasks_live", "Tasks in the books", gauges.tasks),
-            ("allocator_filters", "Refusals in force", gauges.filters),
-        ] {
-            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+        for (name, help, of) in GAUGES {
+            let gauge = ConstGauge::new(i64::try_from(of(&numbers)).unwrap_or(i64::MAX));
             let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
             gauge.encode(metric)?;
         }
-        let epoch = ConstGauge::new(i64::try_from(numbers.epoch).unwrap_or(i64::MAX));
-        let metric = encoder.encode_descriptor(
-            "epoch",
-            "The counter of the term",
-            None,
-            epoch.metric_type(),
-        )?;
-        epoch.encode(metric)?;
-        let counters = numbers.counters;
-        for (name, help, value) in [
-            ("inputs", "Inputs of the core", counters.inputs),
-            ("offers_made", "Offers sent", counters.offers_made),
-            (
-                "offers_accepted",
-                "Offers accepted",
-                counters.offers_accepted,
-            ),
-            (
-                "offers_declined",
-                "Offers declined",
-                counters.offers_declined,
-            ),
-            (
-                "offers_rescinded",
-                "Offers taken back",
-                counters.offers_rescinded,
-            ),
-            (
-                "offers_timed_out",
-                "Offers taken back because nobody answered",
-                counters.offers_timed_out,
-            ),
-            (
-                "tasks_launched",
-                "Tasks sent to agents",
-                counters.tasks_launched,
-            ),
-            ("tasks_refused", "Tasks refused", counters.tasks_refused),
-            ("tasks_ended", "Tasks that ended", counters.tasks_ended),
-            (
-                "updates_received",
-                "Statuses from agents",
-                counters.updates_received,
-            ),
-            (
-                "updates_forwarded",
-                "Statuses sent to frameworks",
-                counters.updates_forwarded,
-            ),
-            (
-                "acknowledgements",
-                "Statuses acknowledged",
-                counters.acknowledgements,
-            ),
-            (
-                "reconciliations",
-                "Reconciliations asked for",
-                counters.reconciliations,
-            ),
-            (
-                "calls_refused",
-                "Calls of schedulers that were refused",
-                counters.calls_refused,
-            ),
-            (
-                "subscriptions",
-                "Frameworks that subscribed",
-                counters.subscriptions,
-            ),
-            (
-                "failovers",
-                "Frameworks whose newer stream superseded an open one",
-                counters.failovers,
-            ),
-            (
-                "frameworks_removed",
-                "Frameworks removed",
-                counters.frameworks_removed,
-            ),
-            (
-                "agents_registered",
-                "Agents registered for the first time",
-                counters.agents_registered,
-            ),
-            (
-                "agents_reregistered",
-                "Agents that came back",
-                counters.agents_reregistered,
-            ),
-            (
-                "agents_lost",
-                "Agents declared unreachable",
-                counters.agents_unreachable,
-            ),
-            (
-                "agents_removed",
-                "Agents that left",
-                counters.agents_removed,
-            ),
-            ("agents_refused", "Agents refused", counters.agents_refused),
-            (
-                "registry_commits",
-                "Writes of the registry begun",
-                counters.commits,
-            ),
-            (
-                "registry_commit_failures",
-                "Writes of the registry that failed",
-                counters.commit_failures,
-            ),
-            (
-                "slow_readers_cut",
-                "Streams cut because they were not read",
-                numbers.slow_readers_cut,
-            ),
-        ] {
-            let counter = ConstCounter::new(value);
+        for (name, help, of) in COUNTERS {
+            let counter = ConstCounter::new(of(&numbers));
             let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
             counter.encode(metric)?;
         }

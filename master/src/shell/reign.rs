@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::metrics::Board;
-use crate::core::{Core, Input, NoteLevel, Output, Refusal};
+use crate::core::{Core, Input, Note, NoteLevel, Output, Refusal};
 use crate::front::{Knock, Outbox};
 use crate::keys::{ConnId, ReadId, RequestId};
 use crate::read_model::Feed;
@@ -43,9 +43,19 @@ pub(super) struct Ears {
     pub gone: mpsc::UnboundedReceiver<ConnId>,
 }
 
+/// Who waits for a stream to be taken.
+type Opened = oneshot::Sender<Result<StreamId, Refusal>>;
+
 struct Link {
     orders: Outbox<link::MasterMessage>,
     closed: Stop,
+}
+
+/// Who reads from the agent stops with it.
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.closed.stop();
+    }
 }
 
 /// A term under way.
@@ -55,13 +65,7 @@ pub(super) struct Reign {
     clock: Clock,
     feed: Feed,
     board: Board,
-    opening: BTreeMap<
-        ConnId,
-        (
-            oneshot::Sender<Result<StreamId, Refusal>>,
-            Outbox<scheduler::Event>,
-        ),
-    >,
+    opening: BTreeMap<ConnId, (Opened, Outbox<scheduler::Event>)>,
     streams: BTreeMap<ConnId, Outbox<scheduler::Event>>,
     links: BTreeMap<ConnId, Link>,
     replies: BTreeMap<RequestId, oneshot::Sender<Result<(), Refusal>>>,
@@ -198,8 +202,7 @@ impl Reign {
         if self.streams.remove(&conn).is_some() {
             self.handle(Input::SchedulerGone { conn });
         }
-        if let Some(link) = self.links.remove(&conn) {
-            link.closed.stop();
+        if self.links.remove(&conn).is_some() {
             self.handle(Input::AgentGone { conn });
         }
     }
@@ -236,6 +239,8 @@ impl Reign {
                     call,
                 });
             }
+            // It went away while it waited for its turn, and nothing will tell so any more.
+            Knock::Link { orders, .. } if orders.is_deserted() => {}
             Knock::Link {
                 conn,
                 orders,
@@ -329,18 +334,14 @@ impl Reign {
                     .is_some_and(|link| !link.orders.put(*message))
                 {
                     self.cut += 1;
-                    if let Some(link) = self.links.remove(&conn) {
-                        link.closed.stop();
-                    }
+                    self.links.remove(&conn);
                     return Some(Input::AgentGone { conn });
                 }
                 None
             }
             Output::Close { conn } => {
                 self.streams.remove(&conn);
-                if let Some(link) = self.links.remove(&conn) {
-                    link.closed.stop();
-                }
+                self.links.remove(&conn);
                 None
             }
             Output::Reply { request, result } => {
@@ -362,11 +363,7 @@ impl Reign {
                 None
             }
             Output::Note(note) => {
-                match note.level {
-                    NoteLevel::Info => tracing::info!("{}", note.text),
-                    NoteLevel::Warn => tracing::warn!("{}", note.text),
-                    NoteLevel::Error => tracing::error!("{}", note.text),
-                }
+                log(&note);
                 None
             }
             // Gathered by the caller.
@@ -388,6 +385,14 @@ impl Reign {
         }
         // The reader asks again from where it is.
         (!passed && !is_last).then_some(Input::CancelRead { read })
+    }
+}
+
+fn log(note: &Note) {
+    match note.level {
+        NoteLevel::Info => tracing::info!("{}", note.text),
+        NoteLevel::Warn => tracing::warn!("{}", note.text),
+        NoteLevel::Error => tracing::error!("{}", note.text),
     }
 }
 

@@ -47,8 +47,9 @@ pub(super) fn container(container: &v1::ContainerInfo) -> Result<(), String> {
 
 fn not_negative(field: &str, value: Option<f64>) -> Result<(), String> {
     match value {
-        // NaN is not at least zero either.
-        Some(value) if !(value >= 0.0) => Err(format!("Expecting '{field}' to be non-negative")),
+        Some(value) if value.is_nan() || value < 0.0 => {
+            Err(format!("Expecting '{field}' to be non-negative"))
+        }
         _ => Ok(()),
     }
 }

@@ -321,8 +321,7 @@ fn limits(info: &v1::TaskInfo, resources: &Resources) -> Result<(), Invalid> {
                 "When a {what} limit is specified, a {what} request must also be specified"
             )));
         }
-        // NaN is not at least the request either.
-        if !(limit.value >= request.to_f64()) {
+        if limit.value.is_nan() || limit.value < request.to_f64() {
             return Err(Invalid::new(format!(
                 "The {kind} limit must be greater than or equal to the {kind} request"
             )));

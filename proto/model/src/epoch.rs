@@ -1,7 +1,7 @@
 //! The term of one leader, which every act of it carries.
 //!
-//! Two may believe that they lead; only one can act, because whoever receives an act compares its epoch with the highest
-//! it has accepted.
+//! Two may believe that they lead; only one can act, because whoever receives an act compares its epoch with
+//! the highest it has accepted.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! The algebra of offers: bags of resources that are added, subtracted and compared without a float.
 //!
-//! Scalars are integers in thousandths, rounded as Mesos rounds (half away from zero); ranges are coalesced intervals of
-//! whole numbers; sets hold words. Two resources merge if all that describes them is the same (name, kind, allocation,
-//! reservation stack, disk, revocable, provider); persistent volumes and exclusive disks never merge; a shared volume
-//! is counted in copies.
+//! Scalars are integers in thousandths, rounded as Mesos rounds (half away from zero); ranges are coalesced
+//! intervals of whole numbers; sets hold words. Two resources merge if all that describes them is the same
+//! (name, kind, allocation, reservation stack, disk, revocable, provider); persistent volumes and exclusive
+//! disks never merge; a shared volume is counted in copies.
 //!
 //! Invariant: no operation yields a negative amount, and `(a + b) - b == a`.
 

@@ -35,7 +35,8 @@ impl Millis {
         Self(secs.saturating_mul(1000))
     }
 
-    /// A span of seconds with a fraction, rounded to the nearest millisecond. `None` if negative, infinite or not a number.
+    /// A span of seconds with a fraction, rounded to the nearest millisecond. `None` if negative, infinite or
+    /// not a number.
     pub fn from_secs_f64(secs: f64) -> Option<Self> {
         // A float beyond u64 saturates in the cast.
         (secs.is_finite() && secs >= 0.0).then(|| Self((secs * 1000.0).round() as u64))

@@ -8,7 +8,7 @@ use mezzo_wire::{link, v1};
 use super::super::testing::*;
 use super::super::*;
 
-fn launched(world: &mut World, scheduler: &Scheduler, agent: &TestAgent, name: &str) {
+pub(super) fn launched(world: &mut World, scheduler: &Scheduler, agent: &TestAgent, name: &str) {
     let offer = world.offer(scheduler);
     world.launch(
         scheduler,
@@ -287,7 +287,7 @@ fn an_agent_that_says_goodbye_is_removed() {
     let scheduler = world.framework("a");
     let agent = world.agent("h1", "cpus:4;mem:1024");
     launched(&mut world, &scheduler, &agent, "t1");
-    world.from_agent(agent.conn, FromAgent::Goodbye(link::Goodbye::default()));
+    world.agent_says(agent.conn, FromAgent::Goodbye(link::Goodbye::default()));
     assert_eq!(world.story(&scheduler), ["UPDATE TASK_GONE t1", "FAILURE"]);
     assert!(world.closed.contains(&agent.conn));
     assert!(!world.registry.keys().any(|key| key.starts_with("agents/")));
@@ -362,12 +362,12 @@ fn what_an_agent_has_may_change() {
             attributes: Vec::new(),
         })
     };
-    world.from_agent(agent.conn, report("cpus:4;mem:1024;disk:100"));
+    world.agent_says(agent.conn, report("cpus:4;mem:1024;disk:100"));
     assert!(
         world.story(&scheduler).is_empty(),
         "a disk alone is too little for an offer"
     );
-    world.from_agent(agent.conn, report("cpus:2;mem:1024"));
+    world.agent_says(agent.conn, report("cpus:2;mem:1024"));
     assert_eq!(
         world.story(&scheduler),
         ["RESCIND", "OFFERS cpus:2; mem:1024"]
@@ -378,243 +378,12 @@ fn what_an_agent_has_may_change() {
         total: absurd,
         attributes: Vec::new(),
     };
-    world.from_agent(agent.conn, FromAgent::Report(absurd));
+    world.agent_says(agent.conn, FromAgent::Report(absurd));
     assert!(
         world
             .notes
             .iter()
             .any(|note| note.contains("reported what is not valid"))
     );
-    world.finish();
-}
-
-#[test]
-fn strangers_are_refused_in_words() {
-    type Change = fn(&mut link::Hello);
-    let rows: &[(Change, &str, bool)] = &[
-        (
-            |h| h.link_version = 2,
-            "speaks version 2 of the link, and this master",
-            false,
-        ),
-        (
-            |h| {
-                h.highest_epoch = Some(link::Epoch {
-                    cluster_id: "other".into(),
-                    counter: 1,
-                })
-            },
-            "belongs to cluster other, and this master leads cluster test; to let it join",
-            false,
-        ),
-        (
-            |h| {
-                h.highest_epoch = Some(link::Epoch {
-                    cluster_id: "test".into(),
-                    counter: 9,
-                })
-            },
-            "a leader of epoch 9 has acted",
-            true,
-        ),
-        (|h| h.agent.hostname = String::new(), "host name", false),
-        (
-            |h| h.agent.resources[0].scalar = Some(v1::value::Scalar { value: -4.0 }),
-            "Resource 'cpus:-4' is invalid",
-            false,
-        ),
-        (
-            |h| h.agent.id = Some("../x".into()),
-            "the agent's id is not valid",
-            false,
-        ),
-        (
-            |h| h.tasks = vec![v1::Task::default()],
-            "an agent without an id cannot hold tasks",
-            false,
-        ),
-        (
-            |h| {
-                h.agent.id = Some("x".into());
-                h.tasks = vec![v1::Task {
-                    task_id: "a/b".into(),
-                    framework_id: "f".into(),
-                    ..Default::default()
-                }];
-            },
-            "task 'a/b' is not valid",
-            false,
-        ),
-        (
-            |h| {
-                h.agent.id = Some("x".into());
-                let task = v1::Task {
-                    task_id: "a".into(),
-                    framework_id: "f".into(),
-                    ..Default::default()
-                };
-                h.tasks = vec![task.clone(), task];
-            },
-            "it stands twice in the list",
-            false,
-        ),
-        (
-            |h| {
-                h.agent.id = Some("x".into());
-                h.executors = vec![v1::ExecutorInfo {
-                    executor_id: "e".into(),
-                    ..Default::default()
-                }];
-            },
-            "its framework is not named",
-            false,
-        ),
-        (
-            |h| {
-                h.agent.attributes = vec![v1::Attribute {
-                    name: "rack".into(),
-                    r#type: 2,
-                    ..Default::default()
-                }]
-            },
-            "attribute 'rack'",
-            false,
-        ),
-    ];
-    for (change, words, retry) in rows {
-        let mut world = World::new();
-        let mut hello = World::hello("h1", "cpus:4;mem:1024");
-        change(&mut hello);
-        let conn = world.send_hello(&hello);
-        match world.next_order(conn) {
-            Order::Refused(refused) => {
-                assert!(
-                    refused.reason.contains(words),
-                    "{:?} does not say {words:?}",
-                    refused.reason
-                );
-                assert_eq!(refused.retry, Some(*retry), "{words}");
-            }
-            other => panic!("{words}: {other:?}"),
-        }
-        assert!(world.closed.contains(&conn));
-        let scheduler = world.framework("a");
-        let agent = world.agent("h2", "cpus:4;mem:1024");
-        launched(&mut world, &scheduler, &agent, "t1");
-        world.finish();
-    }
-}
-
-#[test]
-fn a_link_that_speaks_before_its_hello_is_closed() {
-    let mut world = World::new();
-    let conn = ConnId(world.fresh());
-    world.from_agent(conn, FromAgent::Pong(link::Pong { sequence: 1 }));
-    assert_eq!(world.closed, [conn]);
-    let agent = world.agent("h1", "cpus:4;mem:1024");
-    world.from_agent(agent.conn, FromAgent::Hello(agent.hello.clone()));
-    assert!(world.closed.contains(&agent.conn));
-    world.finish();
-}
-
-#[test]
-fn an_agents_word_about_epochs_is_checked_with_the_registry() {
-    let mut world = World::new();
-    let agent = world.agent("h1", "cpus:4;mem:1024");
-    world.auto_commit = false;
-    let highest = link::Epoch {
-        cluster_id: "test".into(),
-        counter: 99,
-    };
-    world.from_agent(
-        agent.conn,
-        FromAgent::EpochRefused(link::EpochRefused { highest }),
-    );
-    let (id, txn) = world.commits.pop_front().expect("asked");
-    assert!(txn.ops.is_empty(), "nothing is written");
-    assert_eq!(world.stepped_down, None);
-    let result = Err(mezzo_coordination::CommitError::Fenced);
-    world.input(Input::Committed { id, result });
-    assert!(world.stepped_down.is_some());
-}
-
-#[test]
-fn sandboxes_are_read_over_the_agents_link() {
-    let mut world = World::new();
-    let scheduler = world.framework("a");
-    let agent = world.agent("h1", "cpus:4;mem:1024");
-    launched(&mut world, &scheduler, &agent, "t1");
-    let request = |task: &str| {
-        let request = link::ReadSandbox {
-            task_id: task.into(),
-            path: "stdout".into(),
-            ..Default::default()
-        };
-        Box::new(request)
-    };
-    let read = |world: &mut World, number: u64, task: &str| {
-        world.input(Input::ReadSandbox {
-            read: ReadId(number),
-            request: request(task),
-        });
-    };
-    read(&mut world, 1, "t1");
-    let orders = world.orders(&agent);
-    let Order::ReadSandbox(order) = &orders[0] else {
-        panic!("{orders:?}")
-    };
-    assert_eq!(order.framework_id.as_ref(), Some(&scheduler.id));
-    let chunk = |data: &'static str, end| link::SandboxChunk {
-        request_id: order.request_id,
-        data: Some(bytes::Bytes::from_static(data.as_bytes())),
-        offset: Some(0),
-        end: Some(end),
-        error: None,
-    };
-    world.from_agent(agent.conn, FromAgent::SandboxChunk(chunk("hel", false)));
-    world.from_agent(agent.conn, FromAgent::SandboxChunk(chunk("lo", true)));
-    world.from_agent(agent.conn, FromAgent::SandboxChunk(chunk("late", false)));
-    assert_eq!(world.chunks.len(), 2);
-    read(&mut world, 2, "zzz");
-    assert!(
-        world.chunks[2]
-            .1
-            .error
-            .as_deref()
-            .unwrap_or_default()
-            .contains("no task 'zzz'")
-    );
-    read(&mut world, 3, "t1");
-    world.orders(&agent);
-    world.input(Input::CancelRead { read: ReadId(3) });
-    assert!(matches!(
-        world.orders(&agent).as_slice(),
-        [Order::CancelRead(_)]
-    ));
-    // A task that has ended can still be read; a cut link ends reads in words.
-    world.status(&agent, &scheduler, "t1", TaskState::Finished);
-    let events = world.events(&scheduler);
-    let status = events
-        .iter()
-        .find_map(|event| event.update.clone())
-        .expect("a status")
-        .status;
-    world.acknowledge(&scheduler, &status);
-    world.orders(&agent);
-    read(&mut world, 4, "t1");
-    assert!(matches!(
-        world.orders(&agent).as_slice(),
-        [Order::ReadSandbox(_)]
-    ));
-    world.cut(&agent);
-    assert!(
-        world.chunks[3]
-            .1
-            .error
-            .as_deref()
-            .unwrap_or_default()
-            .contains("disconnected")
-    );
-    world.events(&scheduler);
     world.finish();
 }

@@ -270,7 +270,7 @@ impl Chaos {
             latest_state: state.number(),
         };
         let conn = agent.conn;
-        self.world.from_agent(conn, FromAgent::Update(update));
+        self.world.agent_says(conn, FromAgent::Update(update));
     }
 
     fn acknowledge(&mut self) {
@@ -392,7 +392,7 @@ impl Chaos {
             let (agent, _, is_up) = self.agents.swap_remove(which);
             if is_up {
                 self.world
-                    .from_agent(agent.conn, FromAgent::Goodbye(link::Goodbye::default()));
+                    .agent_says(agent.conn, FromAgent::Goodbye(link::Goodbye::default()));
             }
         }
     }

@@ -319,7 +319,7 @@ fn messages_pass_both_ways_and_are_dropped_when_nobody_is_there() {
         executor_id: "t1".into(),
         data: bytes::Bytes::from_static(b"ho"),
     };
-    world.from_agent(agent.conn, FromAgent::ExecutorMessage(back));
+    world.agent_says(agent.conn, FromAgent::ExecutorMessage(back));
     assert_eq!(world.story(&scheduler), ["MESSAGE"]);
     world.finish();
 }
