@@ -148,7 +148,7 @@ mod tests {
             cancelled: CancellationToken::new(),
             written: CancellationToken::new(),
         };
-        let watches = Watches::new().expect("inotify");
+        let watches = Arc::new(Watches::default());
         let wanted = Wanted {
             request: 7,
             sandbox: sandbox.to_owned(),

@@ -103,10 +103,7 @@ pub async fn start(flags: Flags, stop: Stop) -> Result<Running, StartError> {
         cgroups.as_ref().map(|groups| groups.children(&group_root)),
     )
     .await;
-    let watches = Watches::new().map_err(|source| StartError::System {
-        act: "watch files",
-        source,
-    })?;
+    let watches = Arc::new(Watches::default());
     let over = CancellationToken::new();
     let guard = Guard::new(setup.credentials, "mezzo-agent", OPEN_PATHS);
     let router = guard.protect(vitals.routes());

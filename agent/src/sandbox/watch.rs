@@ -14,9 +14,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::ReadError;
 use crate::sys;
 
-/// Directories that are watched. Dropping it ends the reading of the instance.
+/// Directories that are watched. The instance is opened with the first of them: where the user has none left, following a
+/// file is refused, and the agent works all the same. Dropping it ends the reading of the instance.
+#[derive(Debug, Default)]
+pub(crate) struct Watches(Mutex<Option<Opened>>);
+
 #[derive(Debug)]
-pub(crate) struct Watches {
+struct Opened {
     instance: Arc<Instance>,
     _listening: DropGuard,
 }
@@ -44,38 +48,23 @@ pub(crate) struct Watch {
 }
 
 impl Watches {
-    /// Opens an instance and reads it in the background, within a tokio runtime.
-    ///
-    /// # Errors
-    /// The user has too many instances.
-    pub fn new() -> io::Result<Arc<Self>> {
-        let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
-        let instance = Arc::new(Instance {
-            inotify: sys::watch(inotify::init(flags)?)?,
-            watched: Mutex::default(),
-        });
-        let stop = CancellationToken::new();
-        let listening = listen(instance.clone());
-        tokio::spawn(stop.clone().run_until_cancelled_owned(listening));
-        Ok(Arc::new(Self {
-            instance,
-            _listening: stop.drop_guard(),
-        }))
-    }
-
     /// Watches a directory that is held open.
     ///
     /// # Errors
-    /// The user watches too much.
+    /// The user watches too much, or has too many instances (`fs.inotify.max_user_instances`).
     pub fn watch(&self, directory: &OwnedFd) -> Result<Watch, ReadError> {
+        let instance = self.instance().map_err(|source| ReadError::Io {
+            path: "an inotify instance (sysctl fs.inotify.max_user_instances)".to_owned(),
+            source,
+        })?;
         let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
         let flags = inotify::WatchFlags::MODIFY
             | inotify::WatchFlags::CREATE
             | inotify::WatchFlags::MOVED_TO
             | inotify::WatchFlags::ONLYDIR;
-        let mut watched = self.instance.watched();
+        let mut watched = instance.watched();
         let number =
-            inotify::add_watch(self.instance.inotify.get_ref(), path, flags).map_err(|errno| {
+            inotify::add_watch(instance.inotify.get_ref(), path, flags).map_err(|errno| {
                 ReadError::Io {
                     path: "the directory".to_owned(),
                     source: errno.into(),
@@ -89,12 +78,36 @@ impl Watches {
             .entry(number)
             .or_default()
             .insert(id, changed.clone());
+        drop(watched);
         Ok(Watch {
-            instance: self.instance.clone(),
+            instance,
             number,
             id,
             changed,
         })
+    }
+}
+
+impl Watches {
+    /// The one instance, opened and read in the background (within a tokio runtime) if it is not yet.
+    fn instance(&self) -> io::Result<Arc<Instance>> {
+        let mut opened = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(opened) = &*opened {
+            return Ok(opened.instance.clone());
+        }
+        let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
+        let instance = Arc::new(Instance {
+            inotify: sys::watch(inotify::init(flags)?)?,
+            watched: Mutex::default(),
+        });
+        let stop = CancellationToken::new();
+        let listening = listen(instance.clone());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(listening));
+        *opened = Some(Opened {
+            instance: instance.clone(),
+            _listening: stop.drop_guard(),
+        });
+        Ok(instance)
     }
 }
 

@@ -255,7 +255,13 @@ impl Machine {
             &group_root,
             &hostname,
             &executor,
-        )?;
+        );
+        if kinds.is_err()
+            && let Some(cgroups) = &cgroups
+        {
+            cgroups.remove_empty(&group_root);
+        }
+        let kinds = kinds?;
         Ok(Self {
             common,
             executor,
