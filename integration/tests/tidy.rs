@@ -1,7 +1,7 @@
 //! The habits of the house, checked over every file that git tracks.
 //!
-//! One test a rule, so that a failure names the habit; each rule is shown to find a bad sample beside its code. Exceptions are listed
-//! with their reasons in `tidy/lists.rs`, and one that no longer applies fails as well.
+//! One test a rule, so that a failure names the habit; each rule is shown to find a bad sample beside its code.
+//! Exceptions are listed with their reasons in `tidy/lists.rs`, and one that no longer applies fails as well.
 //! Invariant: nothing here looks at what a program does; that is for the other tests.
 
 #[path = "tidy/house.rs"]

@@ -1,7 +1,7 @@
 //! Reading the tree: the tracked files, and a Rust file with its comments, strings and tests told apart.
 //!
-//! This is a lexer, not a parser: it knows where comments, literals and `#[cfg(test)]` items begin and end, and nothing of types.
-//! Invariant: masking keeps every line where it is, so a finding in masked code has the line of the file.
+//! This is a lexer, not a parser: it knows where comments, literals and `#[cfg(test)]` items begin and end, and nothing
+//! of types. Invariant: masking keeps every line where it is, so a finding in masked code has the line of the file.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
