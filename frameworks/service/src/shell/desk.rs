@@ -11,7 +11,7 @@ use crate::core::request::{Answer, ApiCall, Refusal};
 pub const MAX_WAITING: usize = 1024;
 
 /// For how long a request waits for a leader to be known.
-const LEADER_TIMEOUT: Duration = Duration::from_millis(2500);
+const LEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// For how long a request waits for its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 

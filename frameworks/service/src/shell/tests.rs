@@ -23,6 +23,9 @@ fn flags(work_dir: &Path, more: &[&str]) -> Flags {
     Command::parse_from(all.into_iter().chain(more.iter().copied())).flags
 }
 
+/// Status, body and headers.
+type Answered = (u16, Value, reqwest::header::HeaderMap);
+
 struct Daemon {
     running: Running,
     stop: Stop,
@@ -50,16 +53,22 @@ impl Daemon {
         format!("http://{}{path}", self.running.addr)
     }
 
-    async fn send(
-        &self,
-        method: &str,
-        path: &str,
-        body: Option<Value>,
-    ) -> (u16, Value, reqwest::header::HeaderMap) {
+    /// Sends a request; again while no leader is known, for which each waits by itself, up to a bound for failures.
+    async fn send(&self, method: &str, path: &str, body: Option<Value>) -> Answered {
+        let until = std::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let answered = self.send_once(method, path, body.as_ref()).await;
+            if answered.0 != 502 || std::time::Instant::now() > until {
+                return answered;
+            }
+        }
+    }
+
+    async fn send_once(&self, method: &str, path: &str, body: Option<&Value>) -> Answered {
         let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
         let mut request = self.client.request(method, self.url(path));
         if let Some(body) = body {
-            request = request.json(&body);
+            request = request.json(body);
         }
         let response = request.send().await.expect("an answer");
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -81,6 +90,7 @@ impl Daemon {
 async fn apps_outlive_the_process() {
     let dir = tempfile::tempdir().expect("a folder");
     let daemon = Daemon::start(dir.path(), &[]).await;
+    daemon.running.health.until_good().await;
     let (status, body, headers) = daemon
         .send(
             "POST",
@@ -131,6 +141,7 @@ async fn apps_outlive_the_process() {
 async fn pages_besides_the_apps() {
     let dir = tempfile::tempdir().expect("a folder");
     let daemon = Daemon::start(dir.path(), &["--framework_name=svc"]).await;
+    daemon.running.health.until_good().await;
     assert_eq!(daemon.send("GET", "/ping", None).await.1, "pong");
     let (_, info, _) = daemon.send("GET", "/v2/info", None).await;
     assert_eq!(info["marathon_config"]["framework_name"], "svc");
@@ -185,6 +196,7 @@ async fn a_second_process_stands_by_passes_on_and_takes_over() {
             .contains("Detected proxying loop.")
     );
     first.end().await;
+    // The one that ended may be named as the leader for a moment.
     let (status, body, headers) = second.send("GET", "/v2/apps/web", None).await;
     assert_eq!(status, 200, "{body}");
     assert_eq!(
