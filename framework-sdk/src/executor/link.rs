@@ -70,26 +70,13 @@ impl Link {
 
     /// Dials once. Says [`DriverInput::Unreachable`] if nobody listens; else the answer to the hello will tell.
     pub fn connect(&mut self, out: &mut Vec<LinkEvent>) {
-        // The watch comes first: a socket that appears after the attempt cannot be missed.
+        if let Ok(socket) = dial::connect(&self.socket) {
+            return self.greet(socket, out);
+        }
+        // Once more under a watch: a socket that appears after this attempt cannot be missed.
         let watch = dial::watch(&self.socket).ok();
         match dial::connect(&self.socket) {
-            Ok(socket) => {
-                let mut stream = Stream {
-                    socket,
-                    outgoing: self.hello.line().into_bytes(),
-                };
-                // A peer that hung up already is dialled again after a pause.
-                self.state = match stream.flush() {
-                    Ok(()) => State::Greeting {
-                        stream,
-                        answer: Vec::new(),
-                    },
-                    Err(_) => {
-                        out.push(LinkEvent::Unreachable { watched: false });
-                        State::Idle
-                    }
-                };
-            }
+            Ok(socket) => self.greet(socket, out),
             Err(error) => {
                 // A full backlog empties without a trace in the directory.
                 let watched = watch.is_some() && error.kind() != io::ErrorKind::WouldBlock;
@@ -97,6 +84,24 @@ impl Link {
                 out.push(LinkEvent::Unreachable { watched });
             }
         }
+    }
+
+    fn greet(&mut self, socket: UnixStream, out: &mut Vec<LinkEvent>) {
+        let mut stream = Stream {
+            socket,
+            outgoing: self.hello.line().into_bytes(),
+        };
+        // A peer that hung up already is dialled again after a pause.
+        self.state = match stream.flush() {
+            Ok(()) => State::Greeting {
+                stream,
+                answer: Vec::new(),
+            },
+            Err(_) => {
+                out.push(LinkEvent::Unreachable { watched: false });
+                State::Idle
+            }
+        };
     }
 
     /// The descriptor to poll and for what; `None` when there is nothing to wait for.

@@ -257,10 +257,6 @@ impl CommandExecutor {
             task.killed = true;
             task.checks.stop(out);
         }
-        self.tell_killing(now, out);
-    }
-
-    fn tell_killing(&mut self, now: Now, out: &mut Out) {
         if self.wants_killing {
             self.update(now, TaskState::Killing, |_| {}, out);
         }
@@ -337,8 +333,9 @@ impl CommandExecutor {
         }
         let (state, reason) = match ended {
             _ if overdue => (TaskState::Failed, Some(Reason::MaxCompletionTimeReached)),
-            _ if well => (TaskState::Finished, None),
+            // A service that ends well when asked was killed all the same: it would have gone on.
             _ if killed => (TaskState::Killed, None),
+            _ if well => (TaskState::Finished, None),
             _ if out_of_memory => (TaskState::Failed, Some(Reason::ContainerLimitationMemory)),
             Ended::NotStarted(_) => (TaskState::Failed, Some(Reason::ContainerLaunchFailed)),
             Ended::Lost => (TaskState::Failed, Some(Reason::ExecutorTerminated)),
@@ -420,9 +417,7 @@ impl CommandExecutor {
         task.overdue = true;
         task.checks.stop(out);
         // A task that had all its time gets no grace on top; one that is being killed already loses the rest of its.
-        if self.life.kill(now.mono, Millis::ZERO, out) {
-            self.tell_killing(now, out);
-        }
+        self.life.kill(now.mono, Millis::ZERO, out);
     }
 
     fn may_leave(&self, now: Now) -> bool {

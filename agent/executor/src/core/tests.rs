@@ -305,15 +305,24 @@ fn a_kill_while_starting_is_passed_on_when_it_runs() {
 }
 
 #[test]
-fn an_end_of_its_own_accord_counts_even_while_it_is_killed() {
+fn a_killed_task_is_killed_however_it_ends() {
+    for how in [How::Exited(0), How::Exited(143), How::Signaled(15)] {
+        let mut env = Env::running(|_| {});
+        env.kill(None);
+        let killed = env.end(how, MemoryReport::default());
+        assert_eq!(state(&killed), TaskState::Killed);
+        assert_eq!(killed.message, Some(words::ended(how)));
+    }
+}
+
+#[test]
+fn a_kill_after_the_end_changes_nothing() {
     let mut env = Env::running(|_| {});
+    env.payload(PayloadEvent::Exited(How::Exited(0)));
     env.kill(None);
-    let done = env.end(How::Exited(0), MemoryReport::default());
-    assert_eq!(state(&done), TaskState::Finished);
-    let mut env = Env::running(|_| {});
-    env.kill(None);
-    let stopped = env.end(How::Exited(143), MemoryReport::default());
-    assert_eq!(state(&stopped), TaskState::Killed);
+    env.payload(PayloadEvent::Gone(MemoryReport::default()));
+    let (_, updates) = env.acknowledge_all();
+    assert_eq!(states(&updates), [TaskState::Finished]);
 }
 
 #[test]
@@ -349,7 +358,7 @@ fn a_task_that_runs_too_long_fails_without_grace() {
     env.wait(Millis(1));
     let (others, updates) = env.acknowledge_all();
     assert_eq!(others, [Output::Finish]);
-    assert_eq!(states(&updates), [TaskState::Killing]);
+    assert_eq!(states(&updates), [], "KILLING is for those who are asked");
     let failed = env.end(How::Signaled(9), MemoryReport::default());
     assert_eq!(state(&failed), TaskState::Failed);
     assert_eq!(failed.reason(), Reason::MaxCompletionTimeReached);

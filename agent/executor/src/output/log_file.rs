@@ -67,6 +67,12 @@ impl LogFile {
         }
     }
 
+    /// Puts another file in the place of the current one, which is returned.
+    #[cfg(test)]
+    pub fn replace_file(&mut self, file: File) -> File {
+        self.file.replace(file).expect("a log has a file")
+    }
+
     /// How much of `bytes` goes into the current file: all, or up to the last line end within the bound.
     fn fitting(&self, bytes: &[u8]) -> usize {
         let max = self.limits.file_bytes_max;

@@ -108,3 +108,31 @@ fn a_pipe_is_taken_in_bounded_turns_and_drained_at_the_end() {
     assert_eq!(read(dir.path(), "stdout").as_deref(), Some("hello\nbye\n"));
     assert_eq!(read(dir.path(), "stderr").as_deref(), Some(""));
 }
+
+#[test]
+fn what_was_dropped_is_noted_once_there_is_space_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = log(dir.path(), 0, 0);
+    log.write(b"before\n");
+    // A device that is always full stands for the disk.
+    let full = fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let kept = log.replace_file(full);
+    log.write(b"lost\n");
+    log.write(b"lost as well\n");
+    log.replace_file(kept);
+    log.write(b"after\n");
+    assert_eq!(
+        read(dir.path(), "stdout").unwrap(),
+        "before\n\n[mezzo: 18 bytes of output were dropped here: No space left on device (os error 28)]\nafter\n"
+    );
+    log.write(b"and on\n");
+    assert!(
+        read(dir.path(), "stdout")
+            .unwrap()
+            .ends_with("]\nafter\nand on\n"),
+        "noted once"
+    );
+}

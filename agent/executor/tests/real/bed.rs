@@ -3,8 +3,9 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,8 @@ use mezzo_wire::v1;
 use mezzo_wire::v1::executor::{Call, Event, call, event};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, Uid};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, Uid, mkfifo};
 
 /// How long a test waits for an event that never comes before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -218,11 +220,54 @@ impl Bed {
             .expect("a record")
     }
 
-    /// A FIFO in the sandbox, for a payload to say that it is somewhere.
+    /// A FIFO in the sandbox that a payload reads, to be told to go on.
     pub fn fifo(&self, name: &str) -> PathBuf {
         let path = self.sandbox(name);
-        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
+        mkfifo(&path, Mode::empty()).unwrap();
+        // Not through the umask: the payload may be another user.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
         path
+    }
+
+    /// A FIFO in the sandbox to which a payload says lines.
+    pub fn ear(&self, name: &str) -> Ear {
+        let path = self.fifo(name);
+        // With a writer of our own it never ends, and nobody waits to open it.
+        let file = fs::File::options()
+            .read(true)
+            .write(true)
+            .open(path)
+            .unwrap();
+        Ear {
+            reader: BufReader::new(file),
+        }
+    }
+}
+
+/// The reading end of what a payload says.
+pub struct Ear {
+    reader: BufReader<fs::File>,
+}
+
+impl Ear {
+    /// The next lines, as soon as they are said.
+    pub fn hear(&mut self, count: usize) -> Vec<String> {
+        let mut lines = Vec::new();
+        while lines.len() < count {
+            if self.reader.buffer().is_empty() {
+                wait_readable(self.reader.get_ref(), || format!("only {lines:?} was said"));
+            }
+            let mut line = String::new();
+            self.reader.read_line(&mut line).unwrap();
+            lines.push(line.trim_end().to_owned());
+        }
+        lines
+    }
+
+    /// The next lines as process ids.
+    pub fn pids(&mut self, count: usize) -> Vec<i32> {
+        let lines = self.hear(count);
+        lines.iter().map(|line| line.parse().unwrap()).collect()
     }
 }
 
@@ -381,35 +426,13 @@ pub fn wait_for_end(pid: i32, words: impl Fn() -> String) {
     }
 }
 
-/// Waits until a file has this many lines and returns them: a payload's way to tell something.
-pub fn wait_for_lines(path: &Path, count: usize) -> Vec<String> {
-    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-    let watch = Inotify::init(InitFlags::IN_CLOEXEC).unwrap();
-    let changes = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
-    watch.add_watch(path.parent().unwrap(), changes).unwrap();
+/// Waits for what tells nobody when it comes true.
+pub fn wait_until(words: &str, is_true: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
-    loop {
-        let text = fs::read_to_string(path).unwrap_or_default();
-        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        if lines.len() >= count && text.ends_with('\n') {
-            return lines;
-        }
-        assert!(
-            Instant::now() < deadline,
-            "{} has {lines:?}",
-            path.display()
-        );
-        wait_readable(&watch, || format!("{} has {lines:?}", path.display()));
-        watch.read_events().unwrap();
+    while !is_true() {
+        assert!(Instant::now() < deadline, "in vain: {words}");
+        std::thread::yield_now();
     }
-}
-
-/// Numbers out of lines.
-pub fn pids(lines: &[String]) -> Vec<i32> {
-    lines
-        .iter()
-        .map(|line| line.trim().parse().unwrap())
-        .collect()
 }
 
 /// Whether a process is there and not a zombie.

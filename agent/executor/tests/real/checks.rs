@@ -7,7 +7,7 @@ use mezzo_model::TaskState;
 use mezzo_wire::v1;
 use mezzo_wire::v1::task_status::Reason;
 
-use super::bed::{Bed, assert_ended, message, pids, task, wait_for_lines};
+use super::bed::{Bed, assert_ended, message, task};
 
 fn shell(line: &str) -> v1::CommandInfo {
     v1::CommandInfo {
@@ -30,7 +30,8 @@ fn health_check(command: v1::CommandInfo) -> v1::HealthCheck {
 
 #[test]
 fn health_is_told_as_it_changes_and_an_unhealthy_task_is_ended() {
-    let mut bed = Bed::shell("touch well; echo running; while :; do sleep 1000; done");
+    let mut bed = Bed::shell("touch well; echo running > said; while :; do sleep 1000; done");
+    let mut said = bed.ear("said");
     let mut checked = task();
     // Run where the task runs, with its environment and its own.
     let mut check = shell("[ \"$ANSWER:$GREETING\" = 42:hello ] && test -e well");
@@ -48,7 +49,7 @@ fn health_is_told_as_it_changes_and_an_unhealthy_task_is_ended() {
     agent.launch(checked);
     agent.expect(TaskState::Starting);
     assert_eq!(agent.expect(TaskState::Running).healthy, None);
-    wait_for_lines(&bed.sandbox("stdout"), 1);
+    said.hear(1);
     let well = agent.expect(TaskState::Running);
     assert_eq!(well.healthy, Some(true));
     assert_eq!(well.reason(), Reason::TaskHealthCheckStatusUpdated);
@@ -68,8 +69,10 @@ fn health_is_told_as_it_changes_and_an_unhealthy_task_is_ended() {
 #[test]
 fn a_check_that_hangs_is_a_failure_and_is_ended_with_all_it_started() {
     let mut bed = Bed::shell("sleep 1000");
+    let mut pids = bed.ear("pids");
     let mut checked = task();
-    let hang = "echo checking >&2; setsid sh -c 'echo $$ >> pids; sleep 1000' & echo $$ >> pids; sleep 1000";
+    let hang =
+        "echo checking >&2; setsid sh -c 'echo $$ > pids; sleep 1000' & echo $$ > pids; sleep 1000";
     let mut check = health_check(shell(hang));
     check.timeout_seconds = Some(0.3);
     check.consecutive_failures = Some(1);
@@ -84,7 +87,7 @@ fn a_check_that_hangs_is_a_failure_and_is_ended_with_all_it_started() {
         bed.read("stderr").starts_with("checking\n"),
         "a check's words are kept"
     );
-    for pid in pids(&wait_for_lines(&bed.sandbox("pids"), 2)) {
+    for pid in pids.pids(2) {
         super::bed::wait_for_end(pid, || format!("the check's process {pid} is left"));
         assert_ended(&[pid]);
     }

@@ -3,7 +3,7 @@
 use mezzo_executor::plan::{CommandLine, EndedHow, ExecutorRole};
 use nix::sys::signal::Signal;
 
-use super::bed::{Bed, signal, wait_for_lines};
+use super::bed::{Bed, signal};
 
 #[test]
 fn a_custom_executor_is_kept_and_its_end_is_recorded() {
@@ -20,10 +20,11 @@ fn a_custom_executor_is_kept_and_its_end_is_recorded() {
 
 #[test]
 fn a_custom_executor_is_ended_by_a_sigterm_of_its_keeper() {
-    let mut bed = Bed::shell("trap 'exit 0' TERM; echo ready; while :; do sleep 0.01; done");
+    let mut bed = Bed::shell("trap 'exit 0' TERM; echo ready > said; while :; do sleep 0.01; done");
     bed.plan.role = ExecutorRole::Custom;
+    let mut said = bed.ear("said");
     bed.start();
-    wait_for_lines(&bed.sandbox("stdout"), 1);
+    said.hear(1);
     signal(bed.executor_pid(), Signal::SIGTERM);
     bed.expect_left();
     assert_eq!(bed.ended().how, EndedHow::Exited(0));

@@ -10,32 +10,32 @@ use mezzo_wire::v1::task_status::Reason;
 use nix::sys::signal::Signal;
 
 use super::bed::{
-    Bed, assert_ended, children, is_alive, message, pids, signal, state, task, wait_for_end,
-    wait_for_lines,
+    Bed, assert_ended, children, is_alive, message, signal, state, task, wait_for_end, wait_until,
 };
 
 /// A shell that forks twice with a session of its own, clears its environment and outlives its parent; then one more the
-/// usual way. The process ids are in `pids`.
+/// usual way. The process ids are said to `pids`.
 const RUNAWAY: &str = "\
-    setsid sh -c 'setsid env -i sh -c \"trap \\\"\\\" TERM HUP; echo \\$\\$ >> pids; while :; do sleep 1000; done\" & exit' & \
-    sh -c 'echo $$ >> pids; sleep 1000' & ";
+    setsid sh -c 'setsid env -i sh -c \"trap \\\"\\\" TERM HUP; echo \\$\\$ > pids; while :; do sleep 1000; done\" & exit' & \
+    sh -c 'echo $$ > pids; sleep 1000' & ";
 
 #[test]
 fn a_kill_asks_the_whole_tree_first() {
     // The shell ignores the signal; its child, which only hears it because the whole tree does, ends the wait.
     let mut bed = Bed::shell(
-        "trap 'echo asked' TERM; sh -c 'echo ready; exec sleep 1000'; echo child ended; exit 0",
+        "trap 'echo asked' TERM; sh -c 'echo > said; exec sleep 1000'; echo child ended; exit 0",
     );
+    let mut said = bed.ear("said");
     let mut agent = bed.running(task());
-    wait_for_lines(&bed.sandbox("stdout"), 1);
+    said.hear(1);
     agent.kill(Some(Duration::from_secs(1_000)));
     agent.expect(TaskState::Killing);
-    let end = agent.expect(TaskState::Finished);
+    let end = agent.expect(TaskState::Killed);
     assert_eq!(message(&end), "Command exited with status 0");
     bed.expect_left();
-    let mut said: Vec<_> = bed.read("stdout").lines().map(str::to_owned).collect();
-    said.sort();
-    assert_eq!(said, ["asked", "child ended", "ready"]);
+    let mut out: Vec<_> = bed.read("stdout").lines().map(str::to_owned).collect();
+    out.sort();
+    assert_eq!(out, ["asked", "child ended"]);
 }
 
 #[test]
@@ -52,9 +52,10 @@ fn a_command_that_obeys_is_killed_and_one_that_does_not_is_forced() {
     bed.expect_left();
     assert!(bed.ended().killed);
 
-    let mut bed = Bed::shell("trap '' TERM; echo ready; while :; do sleep 1000; done");
+    let mut bed = Bed::shell("trap '' TERM; echo > said; while :; do sleep 1000; done");
+    let mut said = bed.ear("said");
     let mut agent = bed.running(task());
-    wait_for_lines(&bed.sandbox("stdout"), 1);
+    said.hear(1);
     let grace = Duration::from_millis(300);
     let asked = Instant::now();
     agent.kill(Some(grace));
@@ -71,14 +72,10 @@ fn a_stopped_command_hears_a_kill() {
     let mut agent = bed.running(task());
     let leash = children(bed.executor_pid())[0];
     let payload = children(leash)[0];
-    let deadline = Instant::now() + super::bed::PATIENCE;
-    while !std::fs::read_to_string(format!("/proc/{payload}/stat"))
-        .unwrap()
-        .contains(") T ")
-    {
-        assert!(Instant::now() < deadline, "it never stopped");
-        std::thread::yield_now();
-    }
+    wait_until("it stops", || {
+        let stat = std::fs::read_to_string(format!("/proc/{payload}/stat")).unwrap();
+        stat.contains(") T ")
+    });
     agent.kill(Some(Duration::from_secs(1_000)));
     agent.expect(TaskState::Killing);
     agent.expect(TaskState::Killed);
@@ -87,21 +84,25 @@ fn a_stopped_command_hears_a_kill() {
 
 #[test]
 fn what_a_command_leaves_behind_ends_with_it() {
-    let mut bed = Bed::shell(&format!(
-        "{RUNAWAY} until [ $(wc -l < pids) = 2 ]; do :; done; exit 4"
-    ));
-    std::fs::write(bed.sandbox("pids"), "").unwrap();
-    let failed = bed.run(task());
+    let mut bed = Bed::shell(&format!("{RUNAWAY} read line < go; exit 4"));
+    let (mut pids, go) = (bed.ear("pids"), bed.fifo("go"));
+    let mut agent = bed.running(task());
+    let left = pids.pids(2);
+    assert!(left.iter().all(|&pid| is_alive(pid)));
+    std::fs::write(go, "\n").unwrap();
+    let failed = agent.hear_update();
     assert_eq!(message(&failed), "Command exited with status 4");
-    let left = pids(&wait_for_lines(&bed.sandbox("pids"), 2));
     assert_ended(&left);
+    agent.acknowledge(&failed);
+    bed.expect_left();
 }
 
 #[test]
 fn the_end_is_told_when_nothing_is_left_and_not_before() {
     let mut bed = Bed::shell(&format!("{RUNAWAY} wait"));
+    let mut pids = bed.ear("pids");
     let mut agent = bed.running(task());
-    let left = pids(&wait_for_lines(&bed.sandbox("pids"), 2));
+    let left = pids.pids(2);
     agent.kill(Some(Duration::ZERO));
     agent.expect(TaskState::Killing);
     let killed = agent.hear_update();
@@ -112,9 +113,10 @@ fn the_end_is_told_when_nothing_is_left_and_not_before() {
 
 #[test]
 fn killing_the_executor_kills_everything() {
-    let mut bed = Bed::shell(&format!("{RUNAWAY} echo $$ >> pids; sleep 1000; true"));
+    let mut bed = Bed::shell(&format!("{RUNAWAY} echo $$ > pids; sleep 1000; true"));
+    let mut pids = bed.ear("pids");
     let _agent = bed.running(task());
-    let mut all = pids(&wait_for_lines(&bed.sandbox("pids"), 3));
+    let mut all = pids.pids(3);
     let leash = children(bed.executor_pid())[0];
     all.push(leash);
     assert!(all.iter().all(|&pid| is_alive(pid)));
@@ -126,9 +128,10 @@ fn killing_the_executor_kills_everything() {
 
 #[test]
 fn killing_the_leash_kills_everything_and_is_told() {
-    let mut bed = Bed::shell(&format!("{RUNAWAY} echo $$ >> pids; sleep 1000; true"));
+    let mut bed = Bed::shell(&format!("{RUNAWAY} echo $$ > pids; sleep 1000; true"));
+    let mut pids = bed.ear("pids");
     let mut agent = bed.running(task());
-    let all = pids(&wait_for_lines(&bed.sandbox("pids"), 3));
+    let all = pids.pids(3);
     let leash = children(bed.executor_pid())[0];
     signal(leash, Signal::SIGKILL);
     let failed = agent.hear_update();
@@ -149,14 +152,15 @@ fn a_shutdown_and_a_sigterm_end_the_task_in_order() {
     ];
     for ask in asks {
         let mut bed =
-            Bed::shell("trap 'echo bye; exit 1' TERM; echo ready; while :; do sleep 0.01; done");
+            Bed::shell("trap 'echo bye; exit 1' TERM; echo > said; while :; do sleep 0.01; done");
+        let mut said = bed.ear("said");
         let mut agent = bed.running(task());
-        wait_for_lines(&bed.sandbox("stdout"), 1);
+        said.hear(1);
         ask(&bed, &mut agent);
         agent.expect(TaskState::Killing);
         agent.expect(TaskState::Killed);
         bed.expect_left();
-        assert_eq!(bed.read("stdout"), "ready\nbye\n");
+        assert_eq!(bed.read("stdout"), "bye\n");
         assert_eq!(bed.ended().how, EndedHow::Exited(1));
     }
 }
@@ -172,9 +176,10 @@ fn an_executor_without_a_task_leaves_when_told() {
 #[test]
 fn a_storm_of_forks_is_ended() {
     // Each of these forks another and leaves, for ever: there is always one that no list has seen yet.
-    let mut bed = Bed::shell("f() { echo x; f & }; f > /dev/null; echo running; sleep 1000");
+    let mut bed = Bed::shell("f() { echo x; f & }; f > /dev/null; echo > said; sleep 1000");
+    let mut said = bed.ear("said");
     let mut agent = bed.running(task());
-    wait_for_lines(&bed.sandbox("stdout"), 1);
+    said.hear(1);
     agent.kill(Some(Duration::ZERO));
     agent.expect(TaskState::Killing);
     agent.expect(TaskState::Killed);
@@ -186,10 +191,11 @@ fn a_storm_of_forks_is_ended() {
 #[test]
 fn what_outlives_both_its_keepers_is_found_by_its_mark() {
     let script =
-        "setsid sh -c 'echo $$ >> pids; sleep 1000; true' & echo $$ >> pids; sleep 1000; true";
+        "setsid sh -c 'echo $$ > pids; sleep 1000; true' & echo $$ > pids; sleep 1000; true";
     let mut bed = Bed::shell(script);
+    let mut pids = bed.ear("pids");
     let _agent = bed.running(task());
-    wait_for_lines(&bed.sandbox("pids"), 2);
+    pids.hear(2);
     let leash = children(bed.executor_pid())[0];
     // Neither may notice that the other is gone.
     signal(bed.executor_pid(), Signal::SIGSTOP);

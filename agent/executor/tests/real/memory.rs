@@ -2,16 +2,17 @@
 
 use std::fs;
 
-use super::bed::{Bed, children, task, wait_for_lines};
+use super::bed::{Bed, children, task};
 
 /// The anonymous memory that a task may cost, in KiB.
 const ANONYMOUS_KIB_MAX: u64 = 2_048;
 
 #[test]
 fn an_executor_and_its_leash_are_small() {
-    let mut bed = Bed::shell("echo running; sleep 1000");
+    let mut bed = Bed::shell("echo > said; sleep 1000");
+    let mut said = bed.ear("said");
     let agent = bed.running(task());
-    wait_for_lines(&bed.sandbox("stdout"), 1);
+    said.hear(1);
     let executor = bed.executor_pid();
     let leash = children(executor)[0];
     let mut sum = 0;

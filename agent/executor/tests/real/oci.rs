@@ -10,9 +10,7 @@ use mezzo_wire::v1;
 use mezzo_wire::v1::task_status::Reason;
 use serde_json::json;
 
-use super::bed::{
-    Bed, assert_ended, children, is_root, message, state, task, wait_for_end, wait_for_lines,
-};
+use super::bed::{Bed, assert_ended, children, is_root, message, state, task, wait_for_end};
 
 const RUNTIME: &str = "/usr/sbin/runc";
 
@@ -177,25 +175,27 @@ fn a_container_is_asked_and_then_forced() {
     }
     // The first process hears SIGTERM only if it has a handler; its child dies of it.
     let mut ward = Ward::new(
-        "trap 'echo asked' TERM; sh -c 'echo ready; exec sleep 1000'; exit 7",
+        "trap 'echo asked' TERM; sh -c 'echo > said; exec sleep 1000'; exit 7",
         PLENTY,
     );
+    let mut said = ward.bed.ear("said");
     let mut agent = ward.bed.running(task());
-    wait_for_lines(&ward.bed.sandbox("stdout"), 1);
+    said.hear(1);
     agent.kill(Some(Duration::from_secs(1_000)));
     agent.expect(TaskState::Killing);
     let killed = agent.expect(TaskState::Killed);
     assert_eq!(message(&killed), "Command exited with status 7");
     ward.bed.expect_left();
-    assert_eq!(ward.bed.read("stdout"), "ready\nasked\n");
+    assert_eq!(ward.bed.read("stdout"), "asked\n");
     ward.assert_clean();
 
     let mut ward = Ward::new(
-        "trap '' TERM; echo ready; while :; do sleep 1000; done",
+        "trap '' TERM; echo > said; while :; do sleep 1000; done",
         PLENTY,
     );
+    let mut said = ward.bed.ear("said");
     let mut agent = ward.bed.running(task());
-    wait_for_lines(&ward.bed.sandbox("stdout"), 1);
+    said.hear(1);
     agent.kill(Some(Duration::from_millis(200)));
     agent.expect(TaskState::Killing);
     let killed = agent.expect(TaskState::Killed);
@@ -234,9 +234,10 @@ fn killing_the_executor_kills_the_container_and_takes_it_away() {
     if !can_run_containers() {
         return;
     }
-    let mut ward = Ward::new("setsid sleep 1000 & echo ready; sleep 1000; true", PLENTY);
+    let mut ward = Ward::new("setsid sleep 1000 & echo > said; sleep 1000; true", PLENTY);
+    let mut said = ward.bed.ear("said");
     let _agent = ward.bed.running(task());
-    wait_for_lines(&ward.bed.sandbox("stdout"), 1);
+    said.hear(1);
     let leash = children(ward.bed.executor_pid())[0];
     let init = children(leash)[0];
     let inside = children(init);

@@ -7,6 +7,8 @@ use mezzo_executor::plan::{CommandLine, EndedHow, Rlimit, RlimitKind, User};
 use mezzo_model::TaskState;
 use mezzo_wire::v1::task_status::Reason;
 
+use nix::unistd::{getegid, geteuid};
+
 use super::bed::{Bed, is_root, message, state, task};
 
 #[test]
@@ -205,27 +207,25 @@ fn limits_are_set_in_the_payload() {
 }
 
 #[test]
-fn a_payload_runs_as_its_user_or_not_at_all() {
-    let nobody = User {
-        name: "nobody".into(),
-        uid: 65_534,
-        gid: 65_534,
-        groups: vec![65_534],
-    };
-    let mut bed = Bed::shell("id -u; id -g; id -G; echo through the name > /dev/stdout");
-    bed.plan.user = Some(nobody);
-    if !is_root() {
-        let failed = bed.run(task());
-        assert_eq!(
-            message(&failed),
-            "Failed to run the command as user 'nobody': Operation not permitted"
-        );
-        return;
-    }
-    // As an agent does: the way to the sandbox is open, and the sandbox is the user's.
+fn a_payload_runs_as_its_user() {
     use std::os::unix::fs::{PermissionsExt, chown};
+    let (uid, gid) = if is_root() {
+        (65_534, 65_534)
+    } else {
+        // Without privilege there is one user to be: one's own, which must not be refused.
+        (geteuid().as_raw(), getegid().as_raw())
+    };
+    let user = Some(User {
+        name: "nobody".into(),
+        uid,
+        gid,
+        groups: vec![gid],
+    });
+    let mut bed = Bed::shell("id -u; id -g; echo through the name > /dev/stdout");
+    bed.plan.user = user.clone();
+    // As an agent does: the way to the sandbox is open, and the sandbox is the user's.
     fs::set_permissions(bed.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    chown(&bed.plan.sandbox, Some(65_534), Some(65_534)).unwrap();
+    chown(&bed.plan.sandbox, Some(uid), Some(gid)).unwrap();
     let finished = bed.run(task());
     assert_eq!(
         state(&finished),
@@ -235,22 +235,39 @@ fn a_payload_runs_as_its_user_or_not_at_all() {
     );
     assert_eq!(
         bed.read("stdout"),
-        "65534\n65534\n65534\nthrough the name\n"
+        format!("{uid}\n{gid}\nthrough the name\n")
     );
     // What the user may not enter, its command may not.
     let mut bed = Bed::shell("true");
-    fs::set_permissions(bed.dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
-    bed.plan.user = Some(User {
-        name: "nobody".into(),
-        uid: 65_534,
-        gid: 65_534,
-        groups: vec![],
-    });
+    fs::create_dir(bed.sandbox("closed")).unwrap();
+    fs::set_permissions(bed.sandbox("closed"), fs::Permissions::from_mode(0o000)).unwrap();
+    bed.plan.working_directory = Some(bed.sandbox("closed"));
+    bed.plan.user = user;
     let failed = bed.run(task());
     assert!(
         message(&failed).ends_with("as user 'nobody': Permission denied"),
         "{failed:?}"
     );
+}
+
+#[test]
+fn the_groups_of_a_payload_are_those_of_its_user_alone() {
+    let mut bed = Bed::shell("id -G");
+    bed.plan.user = Some(User {
+        name: "somebody".into(),
+        uid: geteuid().as_raw() + 1_234,
+        gid: 4_321,
+        groups: vec![4_321, 4_322],
+    });
+    let end = bed.run(task());
+    if is_root() {
+        assert_eq!(bed.read("stdout"), "4321 4322\n", "{end:?}");
+    } else {
+        assert_eq!(
+            message(&end),
+            "Failed to run the command as user 'somebody': Operation not permitted"
+        );
+    }
 }
 
 #[test]
