@@ -17,9 +17,9 @@ pub(crate) struct Watched {
 impl Watched {
     /// Hands a descriptor to the runtime. Call it within a tokio runtime.
     pub(crate) fn new(descriptor: OwnedFd) -> io::Result<Self> {
-        // SAFETY: registration must not outlive the descriptor. `OwnedFd` is a valid open descriptor and returns the same
-        // number for as long as it lives; it is moved into the `AsyncFd`, which deregisters before it drops it, and the
-        // private field is never replaced, closed or handed out mutably.
+        // SAFETY: registration must not outlive the descriptor. `OwnedFd` is a valid open descriptor and returns
+        // the same number for as long as it lives; it is moved into the `AsyncFd`, which deregisters before it
+        // drops it, and the private field is never replaced, closed or handed out mutably.
         let inner = unsafe { AsyncFd::register(descriptor) }?;
         Ok(Self { inner })
     }

@@ -1,7 +1,8 @@
-//! A real ZooKeeper for tests: started on a free loopback port with its data in a scratch folder, and ended with the test.
+//! A real ZooKeeper for tests: started on a free loopback port with its data in a scratch folder, and ended with
+//! the test.
 //!
-//! Needs Debian's package `zookeeper` (its jar and a Java). A server dies with the thread that serves this module, thus with
-//! the process, however that ends.
+//! Needs Debian's package `zookeeper` (its jar and a Java). A server dies with the thread that serves this
+//! module, thus with the process, however that ends.
 //!
 //! Invariant: only servers that were started here are ever stopped here.
 

@@ -1,5 +1,7 @@
-//! The election's rules on the model of ZooKeeper: five members whose messages are late, whose connections break, who hang,
-//! die, resign and come back. At no instant do two of them believe that they lead; epochs only grow; and when all is well
+//! The election's rules on the model of ZooKeeper: five members whose messages are late, whose connections
+//! break, who hang,
+//! die, resign and come back. At no instant do two of them believe that they lead; epochs only grow; and when
+//! all is well
 //! again, one leads and everybody knows it.
 
 #![allow(clippy::unwrap_used)]

@@ -206,7 +206,8 @@ fn a_breaking_connection_loses_doubles_and_reorders_no_commit() {
     assert!(losses > 1000, "only {losses} connections broke");
 }
 
-/// What lies on the server, read as a new term would read it, is what the plain table holds; and nothing else lies there.
+/// What lies on the server, read as a new term would read it, is what the plain table holds; and nothing else
+/// lies there.
 fn compare(model: &ZkModel, table: &Table, seed: u64) {
     use mezzo_coordination::store::path::{decode, encode};
     let under = "/m/mezzo/store/";

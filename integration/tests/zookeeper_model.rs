@@ -1,4 +1,5 @@
-//! The model of ZooKeeper against ZooKeeper: the same random requests of two sessions to both, and every answer compared,
+//! The model of ZooKeeper against ZooKeeper: the same random requests of two sessions to both, and every answer
+//! compared,
 //! every watch, every zxid.
 
 #![allow(clippy::unwrap_used)]

@@ -7,7 +7,8 @@
 //!
 //! What may go wrong decided the shape (each is a test):
 //! - The lease counts from the moment when the read that was answered was *sent*: a late answer proves little.
-//! - Who leads and that our own node lives come from one answer, and an answer older (by zxid) than one seen is dropped.
+//! - Who leads and that our own node lives come from one answer, and an answer older (by zxid) than one seen is
+//!   dropped.
 //! - Leadership names the session: only the node that this very session created is "we".
 //! - A repeated answer, or one of an earlier session, changes nothing.
 //! - When it is open whether our node was created, the session is given up, and any node of it with it.

@@ -1,4 +1,5 @@
-//! The shell of the election on ZooKeeper: one task for each member, which owns the rules and carries their requests out.
+//! The shell of the election on ZooKeeper: one task for each member, which owns the rules and carries their
+//! requests out.
 //!
 //! Invariant: it decides nothing. What a session that was given up still says is not heard.
 

@@ -1,7 +1,9 @@
 //! How transactions become ZooKeeper operations: pure, and the same for a real ensemble and a simulated one.
 //!
-//! Under the election's path lies `mezzo/`: `format`, `cluster` (its id), `epoch` (the counter) and `store/<dir>/<name>`,
-//! one node a record ([`super::path`] names them). A commit is one `multi`: it checks the leader's contender node, sets the
+//! Under the election's path lies `mezzo/`: `format`, `cluster` (its id), `epoch` (the counter) and
+//! `store/<dir>/<name>`,
+//! one node a record ([`super::path`] names them). A commit is one `multi`: it checks the leader's contender
+//! node, sets the
 //! epoch node (its counter unchanged) at the version that the commit before left, and then does its work. So a commit
 //! of an earlier term fails, commits happen in their order or not at all, and the epoch node's version tells
 //! afterwards how many did.

@@ -1,5 +1,5 @@
-//! A contender in a process of its own, so that it can be stopped and killed: this very test binary, told by its environment
-//! to be one. It says what happens to it line by line, and does what it is told line by line.
+//! A contender in a process of its own, so that it can be stopped and killed: this very test binary, told by its
+//! environment to be one. It says what happens to it line by line, and does what it is told line by line.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{ChildStdin, Command, Stdio};

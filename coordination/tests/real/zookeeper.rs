@@ -26,7 +26,13 @@ async fn until(contender: &mut Contender, wanted: impl Fn(&Leadership) -> bool) 
 }
 
 fn standby_of(port: u16) -> impl Fn(&Leadership) -> bool {
-    move |leadership| matches!(leadership, Leadership::Standby { leader: Some(leader) } if leader.address == format!("127.0.0.1:{port}"))
+    let address = format!("127.0.0.1:{port}");
+    move |leadership| match leadership {
+        Leadership::Standby {
+            leader: Some(leader),
+        } => leader.address == address,
+        _ => false,
+    }
 }
 
 async fn children(server: &ZooKeeper, path: &str) -> Vec<String> {

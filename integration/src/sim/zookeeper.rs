@@ -1,6 +1,7 @@
 //! A model of ZooKeeper: sessions, a tree of nodes, zxids, one-shot watches, `multi`, expiry in virtual time.
 //!
-//! It answers the requests of `mezzo_coordination::zk` as a healthy ensemble does; what makes an ensemble unhealthy from a
+//! It answers the requests of `mezzo_coordination::zk` as a healthy ensemble does; what makes an ensemble
+//! unhealthy from a
 //! client's side (messages lost or late, connections broken, nobody answering) is the simulated network's work. A test
 //! gives the same random requests to this model and to a real server and compares every answer.
 //!
@@ -244,7 +245,8 @@ impl ZkModel {
         }
     }
 
-    /// Another server leads the ensemble, or the only one was started again: every connection is broken, and every session
+    /// Another server leads the ensemble, or the only one was started again: every connection is broken, and
+    /// every session
     /// gets its whole timeout once more.
     pub fn elect(&mut self, now: Millis) {
         self.conns.clear();

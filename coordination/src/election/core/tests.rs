@@ -1,5 +1,5 @@
-//! The rules against a small ZooKeeper in a test's hands: every answer is given by hand, so that it can be late, repeated, or
-//! from another time.
+//! The rules against a small ZooKeeper in a test's hands: every answer is given by hand, so that it can be late,
+//! repeated, or from another time.
 
 use mezzo_model::{Millis, Now, Wall};
 

@@ -1,4 +1,5 @@
-//! What becomes of commits in flight: they land in their order, or it is found out how many did, and the others wait again.
+//! What becomes of commits in flight: they land in their order, or it is found out how many did, and the others
+//! wait again.
 //!
 //! Invariant: after a failure nothing is sent until every answer in flight is in and the epoch node has told how far
 //! the term has come.
