@@ -233,7 +233,6 @@ impl Client {
                 filters: Some(v1::Filters {
                     refuse_seconds: Some(refuse_seconds),
                 }),
-                ..call::Decline::default()
             }),
             ..Call::default()
         })

@@ -17,14 +17,21 @@ pub async fn run(count: usize) -> anyhow::Result<()> {
         let samples = measure(session, Signal::SIGKILL, count).await?;
         println!("  kill -9, session timeout {session}: {samples}");
     }
-    println!("  bounded by: the session timeout and ZooKeeper's tick of 500 ms, after which it looks for the dead");
+    println!(
+        "  bounded by: the session timeout and ZooKeeper's tick of 500 ms, after which it looks for the dead"
+    );
     let samples = measure("4secs", Signal::SIGTERM, count).await?;
     println!("  SIGTERM, which resigns: {samples} (goal: <= 300 ms; Mesos 1.12: 10.3 to 11.5 s)");
     Ok(())
 }
 
 async fn measure(session: &str, signal: Signal, count: usize) -> anyhow::Result<Samples> {
-    let plan = Plan { masters: 3, agents: 1, session: session.to_owned(), ..Plan::default() };
+    let plan = Plan {
+        masters: 3,
+        agents: 1,
+        session: session.to_owned(),
+        ..Plan::default()
+    };
     let mut cluster = Cluster::start(&binary()?, &plan).await?;
     let target = Target::parse(&format!("zk://{}/mezzo", cluster.zookeeper.address()))?;
     let mut samples = Samples::default();

@@ -14,7 +14,10 @@ pub async fn run(count: usize) -> anyhow::Result<()> {
     let mut client = rig.client().await?;
     let start = Instant::now();
     sleepers(&mut client, count).await?;
-    println!("{count} `sleep` tasks in one ACCEPT: all run after {:.2?}", start.elapsed());
+    println!(
+        "{count} `sleep` tasks in one ACCEPT: all run after {:.2?}",
+        start.elapsed()
+    );
     println!("  Mesos 1.12 on such a machine: 835 of 1,000 failed");
     println!("  bounded by: processor time of two process starts a task on all cores");
     client.teardown().await?;
@@ -24,9 +27,14 @@ pub async fn run(count: usize) -> anyhow::Result<()> {
 /// Launches so many sleepers in one ACCEPT and waits until every one is TASK_RUNNING.
 pub async fn sleepers(client: &mut Client, count: usize) -> anyhow::Result<()> {
     let offers = client.offers().await?;
-    let Some(offer) = offers.first() else { anyhow::bail!("an empty offer event") };
+    let Some(offer) = offers.first() else {
+        anyhow::bail!("an empty offer event")
+    };
     let ids: BTreeSet<String> = (0..count).map(|n| format!("sleep-{n}")).collect();
-    let tasks = ids.iter().map(|id| task(offer, id, "exec sleep 100000", 0.05, 32.0)).collect();
+    let tasks = ids
+        .iter()
+        .map(|id| task(offer, id, "exec sleep 100000", 0.05, 32.0))
+        .collect();
     client.launch(&offers, tasks, 0.0).await?;
     let mut waiting = ids;
     while !waiting.is_empty() {

@@ -15,12 +15,19 @@ pub async fn run(count: usize) -> anyhow::Result<()> {
     let (mut running, mut spawn) = (Samples::default(), Samples::default());
     for n in 0..count {
         let offers = client.offers().await?;
-        let Some(offer) = offers.first() else { continue };
+        let Some(offer) = offers.first() else {
+            continue;
+        };
         let id = format!("latency-{n}");
         let sleeper = task(offer, &id, "exec sleep 0.01", 0.1, 32.0);
         let sent = Instant::now();
         client.launch(&offers, vec![sleeper], 0.0).await?;
-        running.push(client.until(&id, TaskState::TaskRunning).await?.duration_since(sent));
+        running.push(
+            client
+                .until(&id, TaskState::TaskRunning)
+                .await?
+                .duration_since(sent),
+        );
         client.until(&id, TaskState::TaskFinished).await?;
         client.revive().await?;
 

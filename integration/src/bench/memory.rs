@@ -27,7 +27,10 @@ pub async fn run(count: usize) -> anyhow::Result<()> {
     let busy = (held(master)?, held(agent)?);
     let mut executors = executors(&rig)?;
     executors.sort_by_key(|held| held.anonymous);
-    let median = executors.get(executors.len() / 2).copied().unwrap_or_default();
+    let median = executors
+        .get(executors.len() / 2)
+        .copied()
+        .unwrap_or_default();
     println!("memory, PSS and anonymous, in MiB (Mesos 1.12: master 7.5, executor 6.5 MB)");
     line("master, idle", idle.0);
     line("agent, idle", idle.1);
@@ -48,10 +51,20 @@ fn line(who: &str, held: Held) {
 fn held(pid: u32) -> anyhow::Result<Held> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let of = |name: &str| -> anyhow::Result<u64> {
-        let line = rollup.lines().find(|line| line.starts_with(name)).context("a line of it")?;
-        Ok(line.split_whitespace().nth(1).context("a number")?.parse()?)
+        let line = rollup
+            .lines()
+            .find(|line| line.starts_with(name))
+            .context("a line of it")?;
+        Ok(line
+            .split_whitespace()
+            .nth(1)
+            .context("a number")?
+            .parse()?)
     };
-    Ok(Held { pss: of("Pss:")?, anonymous: of("Anonymous:")? })
+    Ok(Held {
+        pss: of("Pss:")?,
+        anonymous: of("Anonymous:")?,
+    })
 }
 
 fn executors(rig: &Rig) -> anyhow::Result<Vec<Held>> {

@@ -30,7 +30,10 @@ impl Rig {
     /// If one does not come up.
     pub async fn start(containerizer: &str) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("mezzo-bench-").tempdir()?;
-        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        std::fs::set_permissions(
+            dir.path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )?;
         let (binary, root) = (binary()?, dir.path().to_owned());
         let work = |name: &str| format!("--work_dir={}", root.join(name).display());
         let master = Daemon::start(&binary, &root, "master", "master", &[work("m")])?;

@@ -57,11 +57,22 @@ async fn launch_some(
     count: usize,
     alive: &mut BTreeSet<String>,
 ) -> anyhow::Result<usize> {
-    let cpus = offer.resources.iter().filter(|resource| resource.name == "cpus");
-    let cpus: f64 = cpus.filter_map(|resource| Some(resource.scalar.as_ref()?.value)).sum();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few dozen")]
+    let cpus = offer
+        .resources
+        .iter()
+        .filter(|resource| resource.name == "cpus");
+    let cpus: f64 = cpus
+        .filter_map(|resource| Some(resource.scalar.as_ref()?.value))
+        .sum();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a few dozen"
+    )]
     let room = (cpus / 1.0) as usize;
-    let most = room.min(AT_ONCE.saturating_sub(alive.len())).min(count - from);
+    let most = room
+        .min(AT_ONCE.saturating_sub(alive.len()))
+        .min(count - from);
     let tasks: Vec<_> = (from..from + most)
         .map(|n| {
             let id = format!("true-{n}");
@@ -69,6 +80,8 @@ async fn launch_some(
             task(offer, &id, "true", 1.0, 32.0)
         })
         .collect();
-    client.launch(std::slice::from_ref(offer), tasks, 0.0).await?;
+    client
+        .launch(std::slice::from_ref(offer), tasks, 0.0)
+        .await?;
     Ok(most)
 }

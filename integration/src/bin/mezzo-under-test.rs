@@ -1,3 +1,5 @@
 //! The `mezzo` of this very build, for the tests that start real processes.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    mezzo_cli::main()
+}

@@ -11,6 +11,7 @@ use anyhow::Context;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::rest::http_client;
 use super::wait::eventually_async;
 
 /// A daemon of ours: `mezzo master`, `agent`, `service` or `batch`.
@@ -151,7 +152,7 @@ impl Daemon {
     /// If it does not in time; the end of the log is in the words.
     pub async fn healthy(&self) -> anyhow::Result<()> {
         let url = format!("http://{}/health", self.addr);
-        let client = reqwest::Client::builder().no_proxy().build()?;
+        let client = http_client()?;
         let healthy = eventually_async(&url, Duration::from_secs(30), || async {
             let answer = client
                 .get(&url)

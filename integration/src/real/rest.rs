@@ -36,16 +36,27 @@ impl Answer {
     }
 }
 
+/// An HTTP client for loopback.
+///
+/// # Errors
+/// If it cannot be made.
+pub(super) fn http_client() -> anyhow::Result<reqwest::Client> {
+    // An error means that somebody in this process was first, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let timeout = std::time::Duration::from_secs(20);
+    Ok(reqwest::Client::builder()
+        .no_proxy()
+        .timeout(timeout)
+        .build()?)
+}
+
 impl Rest {
     /// A client for `http://address`.
     ///
     /// # Errors
     /// If the HTTP client cannot be made.
     pub fn new(address: impl std::fmt::Display) -> anyhow::Result<Self> {
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(std::time::Duration::from_secs(20))
-            .build()?;
+        let client = http_client()?;
         Ok(Self {
             base: format!("http://{address}"),
             client,

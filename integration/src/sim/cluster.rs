@@ -205,7 +205,9 @@ impl Run {
         };
         if ended < self.wanted.runs {
             let runs = self.wanted.runs;
-            return Err(format!("{runs} runs were acknowledged, and {ended} are in the history"));
+            return Err(format!(
+                "{runs} runs were acknowledged, and {ended} are in the history"
+            ));
         }
         Ok(())
     }
@@ -275,12 +277,18 @@ impl Run {
             }),
             Kind::KillService => pick(&cast.services).map(|host| self.kill(host, fault.span_ms)),
             Kind::KillBatch => pick(&cast.batches).map(|host| self.kill(host, fault.span_ms)),
-            Kind::RestartZooKeeper => Some(self.kill(cast.zookeeper, fault.span_ms.min(8_000))),
+            Kind::RestartZooKeeper => {
+                self.kill(cast.zookeeper, fault.span_ms.min(8_000));
+                Some(())
+            }
             Kind::CutFromZooKeeper => {
                 pick(&cast.clients()).map(|host| self.cut(host, cast.zookeeper, fault))
             }
             Kind::CutAgent => match (leader, pick(&cast.agents)) {
-                (Some(leader), Some(agent)) => Some(self.cut(leader, agent, fault)),
+                (Some(leader), Some(agent)) => {
+                    self.cut(leader, agent, fault);
+                    Some(())
+                }
                 _ => None,
             },
             Kind::IsolateLeader => leader.map(|leader| {

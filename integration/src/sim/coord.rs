@@ -72,6 +72,8 @@ pub struct Coord {
     /// Requests on the wire that belong to the store: by number here, the store's own number.
     store_requests: BTreeMap<u64, u64>,
     next_store_request: u64,
+    /// How many loads were asked for.
+    loads: u64,
     /// What a lost session left unanswered (a planted bug).
     carried: Vec<(u64, Request)>,
     told: Vec<Told>,
@@ -97,6 +99,7 @@ impl Coord {
             store: None,
             store_requests: BTreeMap::new(),
             next_store_request: STORE_REQUESTS,
+            loads: 0,
             carried: Vec::new(),
             told: Vec::new(),
             now: Millis(0),
@@ -137,10 +140,12 @@ impl Coord {
 
     /// Reads all records of the term that is held.
     pub fn load(&mut self, ctx: &mut Ctx<'_>) -> Vec<Told> {
+        // Only the newest load counts: an earlier one may be older than a commit of the same term.
+        self.loads += 1;
         self.store(
             ctx,
             StoreInput::Load {
-                id: 0,
+                id: self.loads,
                 prefix: String::new(),
             },
         );
@@ -181,7 +186,11 @@ impl Coord {
                 StoreOutput::Committed { id, result } => {
                     self.told.push(Told::Committed { id, result });
                 }
-                StoreOutput::Loaded { result, .. } => self.told.push(Told::Loaded { result }),
+                StoreOutput::Loaded { id, result } => {
+                    if id == self.loads {
+                        self.told.push(Told::Loaded { result });
+                    }
+                }
                 StoreOutput::Note { text } => ctx.note(&self.who, format_args!("store: {text}")),
             }
         }

@@ -64,7 +64,7 @@ pub enum News {
     /// Time has passed.
     Tick,
     /// The driver says something.
-    Scheduler(SchedulerEvent),
+    Scheduler(Box<SchedulerEvent>),
     /// A commit came back.
     Committed {
         /// Which.
@@ -261,7 +261,7 @@ impl<K: Kind> Framework<K> {
                     {
                         self.updates.insert(uuid.to_vec(), status.clone());
                     }
-                    self.feed(ctx, News::Scheduler(event));
+                    self.feed(ctx, News::Scheduler(Box::new(event)));
                 }
                 DriverOutput::Note { text, .. } => {
                     ctx.note(&self.name, format_args!("driver: {text}"));
@@ -444,7 +444,7 @@ impl<K: Kind> Framework<K> {
             .map(|(connection, _)| *connection)
     }
 
-    fn from_master(&mut self, ctx: &mut Ctx<'_>, conn: Conn, payload: Payload) {
+    fn hear_master(&mut self, ctx: &mut Ctx<'_>, conn: Conn, payload: Payload) {
         let Some(connection) = self.connection_of(conn) else {
             return;
         };
@@ -491,7 +491,7 @@ impl<K: Kind> Process for Framework<K> {
             let told = detector.message(ctx, payload);
             self.detected(ctx, told);
         } else {
-            self.from_master(ctx, conn, payload);
+            self.hear_master(ctx, conn, payload);
         }
     }
 

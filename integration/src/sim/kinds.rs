@@ -77,7 +77,7 @@ impl Kind for Batch {
     fn handle(core: &mut Self::Core, now: Now, news: News) -> Vec<Wish> {
         let input = match news {
             News::Tick | News::Probed(_) => batch::Input::Tick,
-            News::Scheduler(event) => batch::Input::Scheduler(event),
+            News::Scheduler(event) => batch::Input::Scheduler(*event),
             News::Committed { id, result } => batch::Input::Committed { id, result },
         };
         let mut out = Vec::new();
@@ -150,7 +150,7 @@ impl Kind for Service {
     fn handle(core: &mut Self::Core, now: Now, news: News) -> Vec<Wish> {
         let input = match news {
             News::Tick => service::Input::Tick,
-            News::Scheduler(event) => service::Input::Scheduler(event),
+            News::Scheduler(event) => service::Input::Scheduler(*event),
             News::Committed { id, result } => service::Input::Committed { id, result },
             News::Probed(probe) => service::Input::Probed {
                 probe,

@@ -178,6 +178,9 @@ pub fn batch_call(wish: &Wish) -> Option<batch::Call> {
 
 /// The call that tells how many runs have ended.
 pub fn count_ended_runs() -> batch::Call {
-    let embed = batch::Embed { history_summary: true, ..batch::Embed::default() };
+    let embed = batch::Embed {
+        history_summary: true,
+        ..batch::Embed::default()
+    };
     batch::Call::ListJobs { embed }
 }
