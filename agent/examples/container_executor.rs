@@ -1,5 +1,5 @@
-//! The executor alone, as the program that the agent's tests start for their containers. In `mezzo` the same call stands
-//! at the top of `main`.
+//! The executor alone, as the program that the agent's tests start for their containers. In `mezzo` the same call
+//! stands at the top of `main`.
 
 fn main() {
     mezzo_executor::enter_if_asked();

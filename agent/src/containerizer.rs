@@ -1,8 +1,8 @@
 //! Containers: what is made for an executor before it starts, and taken away after it ended.
 //!
-//! A containerizer says what stands between an executor and its payload (as part of the launch plan), changes limits, and
-//! removes all that is left when the executor is gone: processes, cgroups, mounts, files of a runtime. Whatever it does is
-//! blocking and runs on threads for that; it never waits for a container.
+//! A containerizer says what stands between an executor and its payload (as part of the launch plan), changes limits,
+//! and removes all that is left when the executor is gone: processes, cgroups, mounts, files of a runtime. Whatever it
+//! does is blocking and runs on threads for that; it never waits for a container.
 //! Invariant: cleaning is idempotent and needs nothing but what lies in the container's directory, so that it works for
 //! what a crash left behind, and for a container of an agent that had other flags.
 

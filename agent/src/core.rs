@@ -4,8 +4,8 @@
 //! durable half is the [`Ledger`](ledger::Ledger), of which each change is a [`Record`] that goes to the log; the
 //! volatile half (connections, timers, what is in flight) may be lost at any moment.
 //!
-//! The order of promises: a launch intent and a non-terminal update are *written* before the act that follows from them; a
-//! terminal update, the agent's id and an epoch are *flushed* before anybody outside this host hears of them.
+//! The order of promises: a launch intent and a non-terminal update are *written* before the act that follows from
+//! them; a terminal update, the agent's id and an epoch are *flushed* before anybody outside this host hears of them.
 //! Invariant: nothing in this folder names the shell, and bad input from a master or an executor is answered or noted,
 //! never a panic.
 
@@ -255,8 +255,8 @@ impl Core {
         }
     }
 
-    /// The newest state of a task that others may rely on (it is written, and flushed if terminal); `None` if the task is
-    /// not known.
+    /// The newest state of a task that others may rely on (it is written, and flushed if terminal); `None` if the task
+    /// is not known.
     pub fn task_state(&self, task: &TaskKey) -> Option<TaskState> {
         self.ledger.tasks.get(task)?;
         Some(

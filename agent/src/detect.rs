@@ -1,7 +1,8 @@
 //! What this host can offer: processors, memory, disk and ports, unless an operator says otherwise.
 //!
-//! Rule: Mesos. Of memory one GB is left to the host, or half where there is little; of the disk under the work directory
-//! five GB, or half; ports are 31000 to 32000. What the flag names is taken from it, everything else is detected.
+//! Rule: Mesos. Of memory one GB is left to the host, or half where there is little; of the disk under the work
+//! directory five GB, or half; ports are 31000 to 32000. What the flag names is taken from it, everything else is
+//! detected.
 
 use std::fs;
 use std::io;

@@ -61,8 +61,8 @@ pub struct Flags {
     #[arg(long, env = "MEZZO_AGENT_RESOURCES", default_value = "")]
     pub resources: String,
 
-    /// How tasks are contained: `process`, `oci`, or several, of which the first that works is used. Without it `oci` if
-    /// the agent is root and a container can be run, else `process`.
+    /// How tasks are contained: `process`, `oci`, or several, of which the first that works is used. Without it `oci`
+    /// if the agent is root and a container can be run, else `process`.
     #[arg(long, env = "MEZZO_AGENT_CONTAINERIZERS")]
     pub containerizers: Option<String>,
 

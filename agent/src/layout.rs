@@ -2,7 +2,8 @@
 //!
 //! - `log/`: the write-ahead log. `lock`: held by the agent that runs here. `secret`: the key of the executors' tokens.
 //! - `run/agent.sock`: the executors' door, and nothing else, so that the directory may be shown to a container.
-//! - `containers/<container>/`: one container's private files: plan, end, bundle, runtime state. Root or the agent alone.
+//! - `containers/<container>/`: one container's private files: plan, end, bundle, runtime state. Root or the agent
+//!   alone.
 //! - `agents/<agent>/frameworks/<framework>/executors/<executor>/runs/<container>/`: the sandbox; `latest` beside it.
 //!
 //! Invariant: ids hold no slash and are not `.` or `..`, so every path made here stays under the work directory.
@@ -193,7 +194,8 @@ fn make(path: &Path, mode: u32) -> Result<(), LayoutError> {
         })
 }
 
-/// FNV-1a of the path: names things of this agent among those of others on the host; nothing depends on it being secret.
+/// FNV-1a of the path: names things of this agent among those of others on the host; nothing depends on it being
+/// secret.
 fn tag_of(work_dir: &Path) -> String {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in work_dir.as_os_str().as_bytes() {

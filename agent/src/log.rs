@@ -1,10 +1,10 @@
 //! The write-ahead log: what the agent must remember across its own death and that of the host.
 //!
-//! Files of one directory, numbered by generation: `000007.snapshot` is a ledger as records, `000007.log` the records that
-//! came after it, `000008.log` those after that. Recovery takes the newest snapshot and every log from its number on.
-//! One thread writes, another flushes: many appends share one fdatasync, and an append that needs none is through as soon
-//! as write(2) has returned, also while a flush is under way. When a log has grown long, the next one is begun and a third
-//! thread makes a snapshot of what came before.
+//! Files of one directory, numbered by generation: `000007.snapshot` is a ledger as records, `000007.log` the records
+//! that came after it, `000008.log` those after that. Recovery takes the newest snapshot and every log from its number
+//! on. One thread writes, another flushes: many appends share one fdatasync, and an append that needs none is through
+//! as soon as write(2) has returned, also while a flush is under way. When a log has grown long, the next one is begun
+//! and a third thread makes a snapshot of what came before.
 //!
 //! Invariant: `Logged` is told in the order of the appends among those without flush and among those with; a record is
 //! never told to be flushed before every record appended earlier is flushed too.
@@ -122,8 +122,8 @@ impl fmt::Debug for Log {
 }
 
 impl Log {
-    /// Opens the log in a directory, makes it if there is none, and says what it adds up to. What it held is flushed and
-    /// in one snapshot when this returns. Blocks on the disk.
+    /// Opens the log in a directory, makes it if there is none, and says what it adds up to. What it held is flushed
+    /// and in one snapshot when this returns. Blocks on the disk.
     ///
     /// # Errors
     /// [`OpenError::Frame`] if a part that had been flushed is damaged or of a newer version; a torn tail is left out.
@@ -176,8 +176,8 @@ impl Log {
         self.torn_bytes
     }
 
-    /// Appends records; [`LogEvent::Logged`] follows. Never blocks. What waits is bounded by what its caller has not been
-    /// told of.
+    /// Appends records; [`LogEvent::Logged`] follows. Never blocks. What waits is bounded by what its caller has not
+    /// been told of.
     pub fn append(&self, id: u64, records: Vec<Record>, flush: bool) {
         if let Some(requests) = &self.requests {
             // The writer is only gone after it failed, and has said so.

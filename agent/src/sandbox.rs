@@ -1,8 +1,8 @@
 //! Reading what tasks leave in their sandboxes: files, and files that still grow.
 //!
 //! A sandbox belongs to the task's user, who may put anything there: links out of it, pipes, devices. So every name is
-//! resolved below the sandbox by the kernel itself, and only regular files are read. `stdout` and `stderr` are turned over
-//! by the executor; they are read as one file from the oldest part that is kept, and followed across turns.
+//! resolved below the sandbox by the kernel itself, and only regular files are read. `stdout` and `stderr` are turned
+//! over by the executor; they are read as one file from the oldest part that is kept, and followed across turns.
 //! Invariant: nothing here waits for a file by looking again and again; inotify says when there is more.
 
 mod tail;

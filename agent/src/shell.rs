@@ -67,8 +67,8 @@ impl Running {
     }
 }
 
-/// Prepares everything, opens the port and recovers what was running; the rest goes on by itself until `stop`, which ends
-/// the agent and leaves its tasks alone.
+/// Prepares everything, opens the port and recovers what was running; the rest goes on by itself until `stop`, which
+/// ends the agent and leaves its tasks alone.
 ///
 /// # Errors
 /// What a person has to put right: a flag, a file, a port that is taken, a log that cannot be read.

@@ -1,4 +1,5 @@
-//! The agent for real: its own log, sockets and containers, real executors and payloads, and a master's end of the link.
+//! The agent for real: its own log, sockets and containers, real executors and payloads, and a master's end of the
+//! link.
 
 mod real {
     mod bad_input;

@@ -1,8 +1,8 @@
 //! The benchmarks: what they measure, and what bounds each figure.
 //!
-//! Real daemons on loopback, real ZooKeeper, one machine. Nothing here asserts a time: machines are shared and noisy. Each
-//! benchmark prints medians and tails, what bounds it, and, where one was measured on such a machine, the figure of an
-//! Apache Mesos 1.12 development head beside it.
+//! Real daemons on loopback, real ZooKeeper, one machine. Nothing here asserts a time: machines are shared and noisy.
+//! Each benchmark prints medians and tails, what bounds it, and, where one was measured on such a machine, the figure
+//! of an Apache Mesos 1.12 development head beside it.
 
 mod failover;
 mod hold;
@@ -33,7 +33,8 @@ enum What {
         #[arg(long, default_value_t = 100)]
         count: usize,
     },
-    /// ACCEPT sent until the first instruction of the payload, `oci` containerizer, beside a bare run of the same runtime.
+    /// ACCEPT sent until the first instruction of the payload, `oci` containerizer, beside a bare run of the same
+    /// runtime.
     Oci {
         /// How many of each.
         #[arg(long, default_value_t = 30)]

@@ -27,7 +27,8 @@ pub struct Client {
     events: Streaming<Event>,
 }
 
-/// A framework of this name and role, with a failover timeout of a minute and the capabilities that all modern ones have.
+/// A framework of this name and role, with a failover timeout of a minute and the capabilities that all modern ones
+/// have.
 pub fn framework(name: &str, role: &str) -> v1::FrameworkInfo {
     use v1::framework_info::{Capability, capability::Type};
     let capability = |kind: Type| Capability {

@@ -1,7 +1,8 @@
-//! A cluster of real processes on loopback: ZooKeeper, masters, agents and both frameworks, each with a folder of its own.
+//! A cluster of real processes on loopback: ZooKeeper, masters, agents and both frameworks, each with a folder of its
+//! own.
 //!
-//! Every process is a child in its own process group that dies with the test (`PR_SET_PDEATHSIG`), except executors, which
-//! outlive their agent on purpose and are ended by [`Cluster`]'s drop, found by the marker in their environment.
+//! Every process is a child in its own process group that dies with the test (`PR_SET_PDEATHSIG`), except executors,
+//! which outlive their agent on purpose and are ended by [`Cluster`]'s drop, found by the marker in their environment.
 
 mod cluster;
 mod daemon;

@@ -1,7 +1,7 @@
 //! Control groups of both versions: finding the hierarchies, holding processes, ending and removing groups.
 //!
-//! Rule: the kernel's cgroup-v1 and cgroup-v2 documents. On a hybrid host (version 1 controllers, an almost empty unified
-//! hierarchy beside them) the version 1 files count.
+//! Rule: the kernel's cgroup-v1 and cgroup-v2 documents. On a hybrid host (version 1 controllers, an almost empty
+//! unified hierarchy beside them) the version 1 files count.
 //! Invariant: only groups below the root that is named (such as `mezzo/<tag>`) are ever touched.
 
 use std::collections::BTreeMap;

@@ -1,10 +1,11 @@
 //! The containerizer `oci`: a payload is a container of an OCI runtime (runc, or the one that a flag names).
 //!
-//! The container has PID, mount, IPC and UTS namespaces of its own, the runtime's default capabilities and masked paths, no
-//! new privileges, and limits by cgroup. Its root is an overlay whose lower side is an image's directory or the host's own
-//! root, and whose upper side lies in the sandbox; the mounts are made by the executor in a namespace of its own, so that
-//! they vanish with it. It needs root.
-//! Invariant: which runtime, with which arguments, is written in the container's plan; cleaning uses that, not the flags.
+//! The container has PID, mount, IPC and UTS namespaces of its own, the runtime's default capabilities and masked
+//! paths, no new privileges, and limits by cgroup. Its root is an overlay whose lower side is an image's directory or
+//! the host's own root, and whose upper side lies in the sandbox; the mounts are made by the executor in a namespace of
+//! its own, so that they vanish with it. It needs root.
+//! Invariant: which runtime, with which arguments, is written in the container's plan; cleaning uses that, not the
+//! flags.
 
 pub(crate) mod bundle;
 pub mod probe;

@@ -1,7 +1,7 @@
 //! The containerizer `process`: a payload is a process of the host in a session of its own.
 //!
-//! It needs no privilege. Where the agent is root anyway, each container's executor is put into a cgroup without limits,
-//! which holds its descendants whatever they do to their environment and their session.
+//! It needs no privilege. Where the agent is root anyway, each container's executor is put into a cgroup without
+//! limits, which holds its descendants whatever they do to their environment and their session.
 
 use std::io;
 

@@ -1,7 +1,8 @@
 //! Processes by what they carry: the container's marker in the environment.
 //!
-//! This is the net below the other nets (the executor's leashes, cgroups): it finds what an executor that was killed could
-//! not take along. A process that wiped its environment is not found by it; where the agent is root, its cgroup is.
+//! This is the net below the other nets (the executor's leashes, cgroups): it finds what an executor that was killed
+//! could not take along. A process that wiped its environment is not found by it; where the agent is root, its cgroup
+//! is.
 
 use std::collections::BTreeMap;
 use std::fs;

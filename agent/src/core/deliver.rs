@@ -1,9 +1,9 @@
 //! Handing tasks to executors.
 //!
 //! Tasks wait in their executor's queue until it has subscribed and their records are written. Our own executor lists
-//! every task that it holds when it subscribes again, so what it does not list and never spoke of is given to it again. A
-//! framework's own executor is not trusted that far: its deliveries are written first, and a task that was delivered and is
-//! not known to it is dropped, never started twice.
+//! every task that it holds when it subscribes again, so what it does not list and never spoke of is given to it again.
+//! A framework's own executor is not trusted that far: its deliveries are written first, and a task that was delivered
+//! and is not known to it is dropped, never started twice.
 
 use mezzo_model::TaskState;
 use mezzo_model::ids::{ContainerId, TaskId};

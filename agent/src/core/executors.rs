@@ -1,7 +1,7 @@
 //! What executors say: hello, SUBSCRIBE, updates, messages.
 //!
-//! Who may say hello was proved before (the token of the container). What breaks the rules of the executor API is answered
-//! with an ERROR event in words, and the connection is closed.
+//! Who may say hello was proved before (the token of the container). What breaks the rules of the executor API is
+//! answered with an ERROR event in words, and the connection is closed.
 
 use mezzo_model::ids::{ContainerId, ExecutorId, FrameworkId, TaskId};
 use mezzo_wire::link;

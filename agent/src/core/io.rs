@@ -260,8 +260,8 @@ pub enum Output {
     },
     /// Make a container and start its executor; answer with [`Input::Launched`] or [`Input::LaunchFailed`].
     Launch(Box<Launch>),
-    /// End the executor of a container and everything in it, whatever state it is in (also one that is being made, or one
-    /// of which only leftovers may be there); answer with [`Input::ContainerEnded`].
+    /// End the executor of a container and everything in it, whatever state it is in (also one that is being made, or
+    /// one of which only leftovers may be there); answer with [`Input::ContainerEnded`].
     Destroy {
         /// Which.
         container: ContainerId,

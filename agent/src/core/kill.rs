@@ -1,7 +1,7 @@
 //! Ending tasks and executors on request.
 //!
-//! A kill is written before it is told, so that it sticks: a task that was not handed over is never started, and an executor
-//! that was away is told when it is back. Our own executor that does not obey in time is destroyed.
+//! A kill is written before it is told, so that it sticks: a task that was not handed over is never started, and an
+//! executor that was away is told when it is back. Our own executor that does not obey in time is destroyed.
 
 use mezzo_model::ids::ContainerId;
 use mezzo_model::{Millis, TaskState};
@@ -126,7 +126,8 @@ impl Core {
         }
     }
 
-    /// Tells an executor to shut down and destroys it when it does not in time; one that cannot hear is destroyed at once.
+    /// Tells an executor to shut down and destroys it when it does not in time; one that cannot hear is destroyed at
+    /// once.
     pub(super) fn stop_container(
         &mut self,
         cx: &mut Cx<'_>,

@@ -1,7 +1,7 @@
 //! Taking a task: who runs it, in which container, and what is refused.
 //!
-//! A task with a command gets a container with our own executor; a task with an executor joins that executor's container
-//! or gets a new one. What cannot run here ends at once with a terminal update, in words.
+//! A task with a command gets a container with our own executor; a task with an executor joins that executor's
+//! container or gets a new one. What cannot run here ends at once with a terminal update, in words.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! What the records add up to: the durable half of the agent's state.
 //!
-//! Each change of it goes through [`Ledger::apply`], in the running agent as at recovery and at compaction of the log, so
-//! that there is one place that knows what a record means. [`Ledger::to_records`] gives the shortest row of records that
-//! leads to the same ledger.
+//! Each change of it goes through [`Ledger::apply`], in the running agent as at recovery and at compaction of the log,
+//! so that there is one place that knows what a record means. [`Ledger::to_records`] gives the shortest row of records
+//! that leads to the same ledger.
 //! Invariant: `apply` is total; a record that does not fit (its task is unknown) changes nothing.
 
 mod snapshot;

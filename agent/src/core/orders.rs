@@ -168,8 +168,8 @@ impl Core {
     }
 
     /// The master believes in tasks that our Hello did not hold: nothing of them is alive here. A task whose end was
-    /// acknowledged is not among them, unless its id is used again and the second launch was lost on the way; so that is
-    /// answered like any other.
+    /// acknowledged is not among them, unless its id is used again and the second launch was lost on the way; so that
+    /// is answered like any other.
     fn on_reconcile(&mut self, cx: &mut Cx<'_>, asked: &link::ReconcileTasks) {
         for id in &asked.task_ids {
             let Some(task) = task_key(&asked.framework_id, id) else {

@@ -1,7 +1,7 @@
 //! What the agent writes down: one value for each change that must survive it.
 //!
-//! The write-ahead log stores these values in order; the [`Ledger`](super::ledger::Ledger) is what they add up to. A value
-//! is plain, so that the simulator can keep it, hand it back, and lose the end of the row that was never flushed.
+//! The write-ahead log stores these values in order; the [`Ledger`](super::ledger::Ledger) is what they add up to. A
+//! value is plain, so that the simulator can keep it, hand it back, and lose the end of the row that was never flushed.
 //! Invariant: a record says what has become true, never what somebody wishes; applying the same row twice from the
 //! beginning gives the same ledger.
 

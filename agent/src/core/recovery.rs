@@ -1,8 +1,8 @@
 //! The start: from what the log says to what is true.
 //!
 //! On another boot of the kernel nothing of before lives. On the same one the shell looks which executor processes do;
-//! those are adopted, the others are cleaned up after and their tasks end. Only then is a master dialled, so that the first
-//! Hello holds the whole truth.
+//! those are adopted, the others are cleaned up after and their tasks end. Only then is a master dialled, so that the
+//! first Hello holds the whole truth.
 
 use super::io::Output;
 use super::record::{Record, state_of};

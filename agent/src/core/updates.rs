@@ -1,8 +1,9 @@
 //! Status updates: taking them in, making them safe, sending them, sending them again.
 //!
-//! Each task has one stream. An update joins it, is written (a terminal one: flushed), is acknowledged to the executor, and
-//! when it comes to the head it is sent to the master until the scheduler acknowledges it: at once, again after 10 s, then
-//! twice as late each time up to 10 min, and at once whenever a master welcomes the agent or a framework comes back.
+//! Each task has one stream. An update joins it, is written (a terminal one: flushed), is acknowledged to the executor,
+//! and when it comes to the head it is sent to the master until the scheduler acknowledges it: at once, again after 10
+//! s, then twice as late each time up to 10 min, and at once whenever a master welcomes the agent or a framework comes
+//! back.
 
 use std::sync::Arc;
 
@@ -285,7 +286,8 @@ impl Core {
         }
     }
 
-    /// Sends the head of a stream, if there is one that is safe, nothing of the stream is in flight, and somebody hears.
+    /// Sends the head of a stream, if there is one that is safe, nothing of the stream is in flight, and somebody
+    /// hears.
     pub(super) fn send_head(&mut self, cx: &mut Cx<'_>, task: &TaskKey) {
         let up = self.is_up();
         let (Some(entry), Some(stream)) = (self.ledger.tasks.get(task), self.streams.get_mut(task))

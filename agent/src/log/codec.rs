@@ -1,8 +1,8 @@
 //! Records as bytes: one byte for the kind, then a protobuf message.
 //!
-//! The messages are this file's own, so that fields can be added; what frameworks said is kept as the bytes of the Mesos
-//! message it came in. A kind that this build does not know belongs to a newer version, which the file's header refuses
-//! before anything is decoded.
+//! The messages are this file's own, so that fields can be added; what frameworks said is kept as the bytes of the
+//! Mesos message it came in. A kind that this build does not know belongs to a newer version, which the file's header
+//! refuses before anything is decoded.
 
 use std::sync::Arc;
 

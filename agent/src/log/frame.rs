@@ -1,11 +1,11 @@
 //! Frames: how records lie in a file.
 //!
 //! A file begins with a header of 16 bytes: the magic `MEZZOLOG`, the format's version (u32, little endian), four zero
-//! bytes. Then frames follow: the payload's length (u32), the CRC-32C of the rest (u32), how many bytes of this file were
-//! known to be flushed when the frame was written (u64), the payload. All integers are little endian.
+//! bytes. Then frames follow: the payload's length (u32), the CRC-32C of the rest (u32), how many bytes of this file
+//! were known to be flushed when the frame was written (u64), the payload. All integers are little endian.
 //!
-//! The flushed length tells a torn tail from damage: what a crash tears off was never flushed, so no whole frame can say
-//! that it was.
+//! The flushed length tells a torn tail from damage: what a crash tears off was never flushed, so no whole frame can
+//! say that it was.
 
 use std::fmt;
 

@@ -199,8 +199,8 @@ impl Writer {
     }
 
     /// Begins the next log and has a snapshot made of what came before, unless the last one is still being made. What
-    /// came before is flushed first: a reader may rely on every log but the newest being whole. That the next one cannot
-    /// be made is no failure of this one, which goes on.
+    /// came before is flushed first: a reader may rely on every log but the newest being whole. That the next one
+    /// cannot be made is no failure of this one, which goes on.
     fn rotate(&mut self) {
         if let Some(compaction) = &self.compaction {
             if !compaction.is_finished() {

@@ -14,8 +14,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::ReadError;
 use crate::sys;
 
-/// Directories that are watched. The instance is opened with the first of them: where the user has none left, following a
-/// file is refused, and the agent works all the same. Dropping it ends the reading of the instance.
+/// Directories that are watched. The instance is opened with the first of them: where the user has none left, following
+/// a file is refused, and the agent works all the same. Dropping it ends the reading of the instance.
 #[derive(Debug, Default)]
 pub(crate) struct Watches(Mutex<Option<Opened>>);
 

@@ -1,7 +1,8 @@
 //! Containers while they live: made on threads that may block, watched through a pidfd, cleaned after.
 //!
 //! Invariant: of each container one of these is told to the core, once: it was launched and has ended, it could not be
-//! launched, or (destroyed before it was there) it has ended. What a container leaves is cleaned before its end is told.
+//! launched, or (destroyed before it was there) it has ended. What a container leaves is cleaned before its end is
+//! told.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -325,8 +326,8 @@ impl Containers {
         });
     }
 
-    /// Cleans after containers that the log does not know: a crash came between making and writing, or the log's end was
-    /// lost with a power cut. Blocks.
+    /// Cleans after containers that the log does not know: a crash came between making and writing, or the log's end
+    /// was lost with a power cut. Blocks.
     pub fn sweep(&self, known: &[ContainerId], groups: &[String]) {
         let directories = fs::read_dir(self.common.layout.containers());
         let names = directories

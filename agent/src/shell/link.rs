@@ -1,7 +1,7 @@
 //! The connection to a master: one bidirectional gRPC stream, with keep-alive on the transport below it.
 //!
-//! Invariant: this decides nothing. What is dialled, said and left comes from the core; what happens goes to it. Chunks of
-//! files have a small queue of their own, so that they neither delay what matters nor fill the memory.
+//! Invariant: this decides nothing. What is dialled, said and left comes from the core; what happens goes to it. Chunks
+//! of files have a small queue of their own, so that they neither delay what matters nor fill the memory.
 
 use std::pin::Pin;
 use std::sync::Arc;

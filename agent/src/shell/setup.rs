@@ -405,7 +405,8 @@ fn lock(layout: &Layout) -> Result<Flock<File>, StartError> {
     })
 }
 
-/// An agent holds two descriptors for each container. Gives the limits that were found, which are those of its payloads.
+/// An agent holds two descriptors for each container. Gives the limits that were found, which are those of its
+/// payloads.
 fn raise_open_files() -> io::Result<Option<Rlimit>> {
     const WANTED: rlim_t = 1 << 20;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;

@@ -1,8 +1,9 @@
 //! The first line that an executor says on its agent's socket, and the line that comes back.
 //!
-//! `mezzo-executor <version> <framework> <executor> <container> <token>\n` is answered by `ok\n` or `refused <words>\n`;
-//! after `ok` both sides send frames ([`super::frame`]) of [`mezzo_wire::v1::executor`] messages. Ids may hold spaces, so each
-//! field is percent-escaped. Invariant: pure text in, pure values out; both sides of the socket use this one file.
+//! `mezzo-executor <version> <framework> <executor> <container> <token>\n` is answered by `ok\n` or `refused
+//! <words>\n`; after `ok` both sides send frames ([`super::frame`]) of [`mezzo_wire::v1::executor`] messages. Ids may
+//! hold spaces, so each field is percent-escaped. Invariant: pure text in, pure values out; both sides of the socket
+//! use this one file.
 
 use std::fmt::Write as _;
 

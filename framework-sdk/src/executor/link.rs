@@ -1,7 +1,7 @@
 //! The executor's end of the agent's unix socket: never blocks, and waits for the socket to come back without asking.
 //!
-//! One [`Link`] is one place to dial. It tells through [`LinkEvent`]s what happened and gives the caller's poll loop the one
-//! descriptor to watch: the connection, or (inotify) the directory in which the socket will appear.
+//! One [`Link`] is one place to dial. It tells through [`LinkEvent`]s what happened and gives the caller's poll loop
+//! the one descriptor to watch: the connection, or (inotify) the directory in which the socket will appear.
 //! Invariant: it decides nothing; when to dial is the driver's word ([`super::core`]).
 
 mod dial;

@@ -264,8 +264,8 @@ impl<E: Executor> Shell<E> {
         Ok(inputs.into())
     }
 
-    /// Carries inputs to the driver, its outputs to the agent and the executor, and what those answer back to the driver,
-    /// until all is quiet.
+    /// Carries inputs to the driver, its outputs to the agent and the executor, and what those answer back to the
+    /// driver, until all is quiet.
     fn turn(&mut self, mut inputs: VecDeque<DriverInput>) {
         loop {
             if let Some(input) = inputs.pop_front() {

@@ -1,7 +1,7 @@
 //! What the payloads themselves wrote down: the witness that Mezzo cannot influence.
 //!
-//! Each payload appends one line when it starts and, if it ends by itself, one when it ends. Lines are short, so that an
-//! `O_APPEND` write of one is never torn by another's.
+//! Each payload appends one line when it starts and, if it ends by itself, one when it ends. Lines are short, so that
+//! an `O_APPEND` write of one is never torn by another's.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,7 +1,7 @@
 //! Waiting for what another process does.
 //!
-//! A process outside gives no event to wait on, so these look again in short steps until the thing is so. The bound is for
-//! failures alone: no test passes because time went by.
+//! A process outside gives no event to wait on, so these look again in short steps until the thing is so. The bound is
+//! for failures alone: no test passes because time went by.
 
 use std::future::Future;
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! Bugs that can be planted: each is a promise broken in the least shell around a core, as a careless author would break it.
+//! Bugs that can be planted: each is a promise broken in the least shell around a core, as a careless author would
+//! break it.
 //!
 //! A simulation that finds none of them proves nothing. Each must be found within 500 seeds.
 

@@ -1,5 +1,5 @@
-//! A container of the simulation: an executor process (the SDK's driver core and the least command executor around it) and its
-//! payload. It outlives its agent, as a real one does.
+//! A container of the simulation: an executor process (the SDK's driver core and the least command executor around it)
+//! and its payload. It outlives its agent, as a real one does.
 //!
 //! A payload's behaviour is written in the task's command: `forever`, `run:<ms>` or `fail:<ms>`.
 

@@ -1,7 +1,7 @@
 //! A client of the simulated ZooKeeper: what `zookeeper-client` and the election's shell do for a real process.
 //!
-//! Sessions outlive connections; a broken connection fails what was unanswered with `ConnectionLoss` and is dialled again; a
-//! session is over when the server says so, or by the client's own clock when nobody answered for its timeout.
+//! Sessions outlive connections; a broken connection fails what was unanswered with `ConnectionLoss` and is dialled
+//! again; a session is over when the server says so, or by the client's own clock when nobody answered for its timeout.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! The plan of faults of one seed: what happens to which process, and when.
 //!
-//! Each seed switches a random part of the kinds on (swarm testing), so that some runs are storms of one kind and others a bit
-//! of everything.
+//! Each seed switches a random part of the kinds on (swarm testing), so that some runs are storms of one kind and
+//! others a bit of everything.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! The network: connections between processes, as TCP gives them.
 //!
-//! Within one direction of a connection, order holds and nothing is lost or repeated. What can happen: a delay, a cut link on
-//! which everything waits (one way or both), and a break, which each end learns of in its own time. A connection whose
-//! link is cut for longer than [`KEEP_ALIVE_MS`] breaks at both ends, as keep-alives would make it.
+//! Within one direction of a connection, order holds and nothing is lost or repeated. What can happen: a delay, a cut
+//! link on which everything waits (one way or both), and a break, which each end learns of in its own time. A
+//! connection whose link is cut for longer than [`KEEP_ALIVE_MS`] breaks at both ends, as keep-alives would make it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -1,7 +1,7 @@
 //! What must hold, whatever happens: the judge of a simulation.
 //!
-//! It sees what payloads did on the machines, what the stores took, and what the frameworks were told. It is told facts and
-//! never asked for anything, so it cannot help the product.
+//! It sees what payloads did on the machines, what the stores took, and what the frameworks were told. It is told facts
+//! and never asked for anything, so it cannot help the product.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -71,7 +71,8 @@ impl Oracle {
         self.alive.remove(task);
     }
 
-    /// A framework has acknowledged an update: it is bound to it. One terminal word for each task, and nothing after it.
+    /// A framework has acknowledged an update: it is bound to it. One terminal word for each task, and nothing after
+    /// it.
     pub fn acknowledged(&mut self, task: &TaskId, status: &TaskStatus, is_terminal: bool) {
         let Some(uuid) = status.uuid.as_ref() else {
             return;

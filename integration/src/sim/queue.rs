@@ -1,6 +1,7 @@
 //! What happens next: events in virtual time.
 //!
-//! Two events of one millisecond happen in the order in which they were planned, so a run is one sequence and nothing else.
+//! Two events of one millisecond happen in the order in which they were planned, so a run is one sequence and nothing
+//! else.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

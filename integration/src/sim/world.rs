@@ -1,7 +1,8 @@
 //! The world of a simulation: time, the network, every process, and who is woken when.
 //!
-//! A process of the simulation is a core of the product and the least shell around it. The world hands it what arrives, one
-//! thing at a time, and carries out what it sends; it looks into no message. Whatever is random comes from the seed.
+//! A process of the simulation is a core of the product and the least shell around it. The world hands it what arrives,
+//! one thing at a time, and carries out what it sends; it looks into no message. Whatever is random comes from the
+//! seed.
 
 use mezzo_model::rng::Rng;
 use mezzo_model::time::{Millis, Now, Wall};

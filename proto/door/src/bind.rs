@@ -71,7 +71,8 @@ impl Bind {
     /// Checks the closed-by-default rule and opens the port.
     ///
     /// # Errors
-    /// [`OpenError::Unguarded`] beyond loopback without credentials, [`OpenError::Taken`] if another process listens there.
+    /// [`OpenError::Unguarded`] beyond loopback without credentials, [`OpenError::Taken`] if another process listens
+    /// there.
     pub async fn open(&self) -> Result<Door, OpenError> {
         if !self.ip.is_loopback() && self.credentials.is_none() && !self.insecure {
             return Err(OpenError::Unguarded { ip: self.ip });

@@ -4,8 +4,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Says "end now, cleanly" to everything that holds a clone of it.
 ///
-/// A daemon that is stopped answers what it has begun, gives back what only it may give back (its leadership, its port) and
-/// leaves tasks alone. Stopping twice is the same as once.
+/// A daemon that is stopped answers what it has begun, gives back what only it may give back (its leadership, its port)
+/// and leaves tasks alone. Stopping twice is the same as once.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(CancellationToken);
 

@@ -1,7 +1,8 @@
 //! A random walk: orders, executors, links, crashes and power cuts in any order, against a small model of the world.
 //!
 //! After every input the core's invariants hold; a task is never handed twice to an executor that keeps it; what the
-//! scheduler acknowledged as the end is never followed by anything else; and what the log holds leads to the same ledger.
+//! scheduler acknowledged as the end is never followed by anything else; and what the log holds leads to the same
+//! ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! The table of wrong calls, and the scene in which each is made: a victim with an offer and a task, an attacker with an
-//! offer.
+//! The table of wrong calls, and the scene in which each is made: a victim with an offer and a task, an attacker with
+//! an offer.
 
 use mezzo_model::TaskState;
 use mezzo_wire::v1;
