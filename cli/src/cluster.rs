@@ -2,6 +2,8 @@
 //!
 //! Invariant: pure; the clock and the answers are handed in.
 
+mod rows;
+
 use std::collections::BTreeMap;
 
 use mezzo_wire::v1;
@@ -9,7 +11,8 @@ use mezzo_wire::v1::master::response::{GetState, GetTasks, get_agents, get_frame
 use serde::Serialize;
 
 use crate::client::master::state_name;
-use crate::output::{Row, ago, mebibytes, short};
+
+pub use rows::SeenTask;
 
 /// Amounts of the resources that everybody asks about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -27,11 +30,17 @@ impl Amounts {
     pub fn of(resources: &[v1::Resource]) -> Self {
         let sum = |name: &str| -> f64 {
             let named = resources.iter().filter(|resource| resource.name == name);
-            let total: f64 = named.filter_map(|resource| Some(resource.scalar.as_ref()?.value)).sum();
+            let total: f64 = named
+                .filter_map(|resource| Some(resource.scalar.as_ref()?.value))
+                .sum();
             // An empty sum of floats is minus zero.
             (total * 1000.0).round() / 1000.0 + 0.0
         };
-        Self { cpus: sum("cpus"), mem: sum("mem"), disk: sum("disk") }
+        Self {
+            cpus: sum("cpus"),
+            mem: sum("mem"),
+            disk: sum("disk"),
+        }
     }
 
     /// Adds another.
@@ -128,10 +137,16 @@ impl Cluster {
     pub fn of(state: &GetState) -> Self {
         let mut names = Names::default();
         let frameworks = state.get_frameworks.as_ref();
-        for framework in frameworks.iter().flat_map(|list| list.frameworks.iter().chain(&list.completed_frameworks)) {
+        for framework in frameworks
+            .iter()
+            .flat_map(|list| list.frameworks.iter().chain(&list.completed_frameworks))
+        {
             names.framework(&framework.framework_info);
         }
-        for framework in frameworks.iter().flat_map(|list| &list.recovered_frameworks) {
+        for framework in frameworks
+            .iter()
+            .flat_map(|list| &list.recovered_frameworks)
+        {
             names.framework(framework);
         }
         let agents = state.get_agents.as_ref();
@@ -141,8 +156,16 @@ impl Cluster {
         for agent in agents.iter().flat_map(|list| &list.recovered_agents) {
             names.agent(agent);
         }
-        let tasks = state.get_tasks.as_ref().map(|tasks| rows_of(tasks, &names)).unwrap_or_default();
-        let mut cluster = Self { agents: Vec::new(), frameworks: Vec::new(), tasks };
+        let tasks = state
+            .get_tasks
+            .as_ref()
+            .map(|tasks| rows_of(tasks, &names))
+            .unwrap_or_default();
+        let mut cluster = Self {
+            agents: Vec::new(),
+            frameworks: Vec::new(),
+            tasks,
+        };
         for agent in agents.iter().flat_map(|list| &list.agents) {
             cluster.agents.push(agent_row(agent));
         }
@@ -152,26 +175,41 @@ impl Cluster {
         for framework in frameworks.iter().flat_map(|list| &list.frameworks) {
             cluster.frameworks.push(framework_row(framework, false));
         }
-        for framework in frameworks.iter().flat_map(|list| &list.recovered_frameworks) {
+        for framework in frameworks
+            .iter()
+            .flat_map(|list| &list.recovered_frameworks)
+        {
             cluster.frameworks.push(recovered_framework(framework));
         }
-        for framework in frameworks.iter().flat_map(|list| &list.completed_frameworks) {
+        for framework in frameworks
+            .iter()
+            .flat_map(|list| &list.completed_frameworks)
+        {
             cluster.frameworks.push(framework_row(framework, true));
         }
         cluster.count();
-        cluster.agents.sort_by(|a, b| (&a.hostname, &a.id).cmp(&(&b.hostname, &b.id)));
         cluster
-            .frameworks
-            .sort_by(|a, b| (a.state == "completed", &a.name, &a.id).cmp(&(b.state == "completed", &b.name, &b.id)));
+            .agents
+            .sort_by(|a, b| (&a.hostname, &a.id).cmp(&(&b.hostname, &b.id)));
+        cluster.frameworks.sort_by(|a, b| {
+            (a.state == "completed", &a.name, &a.id).cmp(&(b.state == "completed", &b.name, &b.id))
+        });
         cluster
     }
 
     fn count(&mut self) {
         for task in self.tasks.iter().filter(|task| !task.ended) {
-            if let Some(agent) = self.agents.iter_mut().find(|agent| agent.id == task.agent_id) {
+            if let Some(agent) = self
+                .agents
+                .iter_mut()
+                .find(|agent| agent.id == task.agent_id)
+            {
                 agent.tasks += 1;
             }
-            let framework = self.frameworks.iter_mut().find(|framework| framework.id == task.framework_id);
+            let framework = self
+                .frameworks
+                .iter_mut()
+                .find(|framework| framework.id == task.framework_id);
             if let Some(framework) = framework {
                 framework.tasks += 1;
             }
@@ -224,9 +262,18 @@ impl Names {
 }
 
 fn rows_of(tasks: &GetTasks, names: &Names) -> Vec<Task> {
-    let live = tasks.tasks.iter().chain(&tasks.unreachable_tasks).chain(&tasks.pending_tasks);
+    let live = tasks
+        .tasks
+        .iter()
+        .chain(&tasks.unreachable_tasks)
+        .chain(&tasks.pending_tasks);
     let mut rows: Vec<Task> = live.map(|task| task_row(task, names, false)).collect();
-    rows.extend(tasks.completed_tasks.iter().map(|task| task_row(task, names, true)));
+    rows.extend(
+        tasks
+            .completed_tasks
+            .iter()
+            .map(|task| task_row(task, names, true)),
+    );
     // A task that has ended and is not acknowledged is among the live ones.
     for row in &mut rows {
         row.ended |= is_over(row.state);
@@ -254,7 +301,11 @@ fn task_row(task: &v1::Task, names: &Names, completed: bool) -> Task {
     let of = |names: &BTreeMap<String, String>, id: &str| {
         names.get(id).cloned().unwrap_or_else(|| id.to_owned())
     };
-    let last = task.statuses.iter().rev().find(|status| status.state == task.state);
+    let last = task
+        .statuses
+        .iter()
+        .rev()
+        .find(|status| status.state == task.state);
     let message = last.and_then(|status| status.message.clone());
     Task {
         id: task.task_id.value.clone(),
@@ -279,7 +330,11 @@ fn agent_row(agent: &get_agents::Agent) -> Agent {
         (true, false, None) => "active",
     };
     Agent {
-        id: agent.agent_info.id.as_ref().map_or_else(String::new, |id| id.value.clone()),
+        id: agent
+            .agent_info
+            .id
+            .as_ref()
+            .map_or_else(String::new, |id| id.value.clone()),
         hostname: agent.agent_info.hostname.clone(),
         state,
         total: Amounts::of(&agent.total_resources),
@@ -291,7 +346,10 @@ fn agent_row(agent: &get_agents::Agent) -> Agent {
 
 fn recovered_agent(agent: &v1::AgentInfo) -> Agent {
     Agent {
-        id: agent.id.as_ref().map_or_else(String::new, |id| id.value.clone()),
+        id: agent
+            .id
+            .as_ref()
+            .map_or_else(String::new, |id| id.value.clone()),
         hostname: agent.hostname.clone(),
         state: "recovered",
         total: Amounts::of(&agent.resources),
@@ -317,9 +375,16 @@ fn framework_row(framework: &get_frameworks::Framework, completed: bool) -> Fram
 }
 
 fn recovered_framework(info: &v1::FrameworkInfo) -> Framework {
-    let roles = if info.roles.is_empty() { vec![info.role().to_owned()] } else { info.roles.clone() };
+    let roles = if info.roles.is_empty() {
+        vec![info.role().to_owned()]
+    } else {
+        info.roles.clone()
+    };
     Framework {
-        id: info.id.as_ref().map_or_else(String::new, |id| id.value.clone()),
+        id: info
+            .id
+            .as_ref()
+            .map_or_else(String::new, |id| id.value.clone()),
         name: info.name.clone(),
         state: "recovered",
         roles,
@@ -327,76 +392,6 @@ fn recovered_framework(info: &v1::FrameworkInfo) -> Framework {
         used: Amounts::default(),
         offered: Amounts::default(),
         tasks: 0,
-    }
-}
-
-impl Row for Agent {
-    const TITLES: &'static [&'static str] = &["HOST", "STATE", "TASKS", "CPUS", "MEM", "DISK", "ID"];
-
-    fn cells(&self) -> Vec<String> {
-        vec![
-            self.hostname.clone(),
-            self.state.to_owned(),
-            self.tasks.to_string(),
-            format!("{}/{}", short(self.used.cpus), short(self.total.cpus)),
-            format!("{}/{}", mebibytes(self.used.mem), mebibytes(self.total.mem)),
-            format!("{}/{}", mebibytes(self.used.disk), mebibytes(self.total.disk)),
-            self.id.clone(),
-        ]
-    }
-}
-
-impl Row for Framework {
-    const TITLES: &'static [&'static str] = &["NAME", "STATE", "ROLES", "TASKS", "CPUS", "MEM", "ID"];
-
-    fn cells(&self) -> Vec<String> {
-        vec![
-            self.name.clone(),
-            self.state.to_owned(),
-            self.roles.join(","),
-            self.tasks.to_string(),
-            short(self.used.cpus),
-            mebibytes(self.used.mem),
-            self.id.clone(),
-        ]
-    }
-}
-
-/// A task with the time at which it is looked at.
-pub struct SeenTask<'a> {
-    /// The task.
-    pub task: &'a Task,
-    /// The wall clock, in seconds since the Unix epoch.
-    pub now: f64,
-}
-
-impl Serialize for SeenTask<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.task.serialize(serializer)
-    }
-}
-
-impl Row for SeenTask<'_> {
-    const TITLES: &'static [&'static str] = &["ID", "STATE", "SINCE", "CPUS", "MEM", "HOST", "FRAMEWORK", "MESSAGE"];
-
-    fn cells(&self) -> Vec<String> {
-        let task = self.task;
-        let state = task.state.trim_start_matches("TASK_").to_ascii_lowercase();
-        let health = match task.healthy {
-            Some(true) => ", healthy",
-            Some(false) => ", unhealthy",
-            None => "",
-        };
-        vec![
-            task.id.clone(),
-            format!("{state}{health}"),
-            task.since.map_or_else(String::new, |since| ago(self.now - since)),
-            short(task.resources.cpus),
-            mebibytes(task.resources.mem),
-            task.hostname.clone(),
-            task.framework.clone(),
-            task.message.as_deref().unwrap_or_default().chars().take(80).collect(),
-        ]
     }
 }
 
@@ -414,7 +409,9 @@ pub(crate) mod tests {
 
     pub(crate) fn task(id: &str, state: TaskState, message: &str) -> v1::Task {
         let status = v1::TaskStatus {
-            task_id: v1::TaskId { value: id.to_owned() },
+            task_id: v1::TaskId {
+                value: id.to_owned(),
+            },
             state: state as i32,
             timestamp: Some(1000.0),
             message: Some(message.to_owned()),
@@ -422,9 +419,15 @@ pub(crate) mod tests {
         };
         v1::Task {
             name: "hello".to_owned(),
-            task_id: v1::TaskId { value: id.to_owned() },
-            framework_id: v1::FrameworkId { value: "f-1".to_owned() },
-            agent_id: v1::AgentId { value: "a-1".to_owned() },
+            task_id: v1::TaskId {
+                value: id.to_owned(),
+            },
+            framework_id: v1::FrameworkId {
+                value: "f-1".to_owned(),
+            },
+            agent_id: v1::AgentId {
+                value: "a-1".to_owned(),
+            },
             state: state as i32,
             resources: resources("cpus:0.1;mem:32"),
             statuses: vec![status],
@@ -438,7 +441,9 @@ pub(crate) mod tests {
         let agent = get_agents::Agent {
             agent_info: v1::AgentInfo {
                 hostname: "host-1".to_owned(),
-                id: Some(v1::AgentId { value: "a-1".to_owned() }),
+                id: Some(v1::AgentId {
+                    value: "a-1".to_owned(),
+                }),
                 ..Default::default()
             },
             active: true,
@@ -450,7 +455,9 @@ pub(crate) mod tests {
         let framework = get_frameworks::Framework {
             framework_info: v1::FrameworkInfo {
                 name: "service".to_owned(),
-                id: Some(v1::FrameworkId { value: "f-1".to_owned() }),
+                id: Some(v1::FrameworkId {
+                    value: "f-1".to_owned(),
+                }),
                 roles: vec!["*".to_owned()],
                 ..Default::default()
             },
@@ -466,8 +473,14 @@ pub(crate) mod tests {
                 ..Default::default()
             }),
             get_executors: None,
-            get_frameworks: Some(GetFrameworks { frameworks: vec![framework], ..Default::default() }),
-            get_agents: Some(GetAgents { agents: vec![agent], ..Default::default() }),
+            get_frameworks: Some(GetFrameworks {
+                frameworks: vec![framework],
+                ..Default::default()
+            }),
+            get_agents: Some(GetAgents {
+                agents: vec![agent],
+                ..Default::default()
+            }),
         }
     }
 
@@ -480,15 +493,25 @@ pub(crate) mod tests {
         let frameworks = "NAME     STATE   ROLES  TASKS  CPUS  MEM  ID\n\
                           service  active  *      1      0.1   32M  f-1\n";
         assert_eq!(rows(&cluster.frameworks, Format::Table), frameworks);
-        let seen: Vec<SeenTask<'_>> =
-            cluster.tasks.iter().map(|task| SeenTask { task, now: 1060.0 }).collect();
+        let seen: Vec<SeenTask<'_>> = cluster
+            .tasks
+            .iter()
+            .map(|task| SeenTask { task, now: 1060.0 })
+            .collect();
         let tasks = "ID   STATE     SINCE  CPUS  MEM  HOST    FRAMEWORK  MESSAGE\n\
                      t-1  running   60s    0.1   32M  host-1  service\n\
                      t-0  finished  60s    0.1   32M  host-1  service    Command exited with status 0\n";
         assert_eq!(rows(&seen, Format::Table), tasks);
-        let json: serde_json::Value = serde_json::from_str(&rows(&seen, Format::Json)).expect("JSON");
-        assert_eq!((&json[0]["id"], &json[0]["state"], &json[0]["agent_id"]), (&"t-1".into(), &"TASK_RUNNING".into(), &"a-1".into()));
-        assert_eq!(cluster.states(), BTreeMap::from([("TASK_FINISHED", 1), ("TASK_RUNNING", 1)]));
+        let json: serde_json::Value =
+            serde_json::from_str(&rows(&seen, Format::Json)).expect("JSON");
+        assert_eq!(
+            (&json[0]["id"], &json[0]["state"], &json[0]["agent_id"]),
+            (&"t-1".into(), &"TASK_RUNNING".into(), &"a-1".into())
+        );
+        assert_eq!(
+            cluster.states(),
+            BTreeMap::from([("TASK_FINISHED", 1), ("TASK_RUNNING", 1)])
+        );
         let (total, used) = cluster.amounts();
         assert_eq!((total.cpus, used.mem), (4.0, 32.0));
     }

@@ -1,5 +1,5 @@
-//! The file by which `mezzo local` tells other commands of the same user where its daemons are, when they are not at the
-//! usual ports.
+//! The file by which `mezzo local` tells other commands of the same user where its daemons are, when they are not
+//! at the usual ports.
 //!
 //! Invariant: a file that a dead process left behind is passed over: it names its process and when that was started.
 
@@ -35,7 +35,14 @@ impl Context {
     pub fn of_this_process(master: String, service: String, batch: String) -> Self {
         let pid = std::process::id();
         let started = start_time(pid).unwrap_or(0);
-        Self { version: VERSION, pid, started, master, service, batch }
+        Self {
+            version: VERSION,
+            pid,
+            started,
+            master,
+            service,
+            batch,
+        }
     }
 
     /// Writes the file.
@@ -44,12 +51,19 @@ impl Context {
     /// If it cannot be written.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         if let Some(dir) = path.parent() {
-            fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(dir)?;
         }
         // Made anew beside it and renamed, so that a reader finds either all of it or the one before.
         let fresh = path.with_extension(format!("{}.new", self.pid));
         let _ = fs::remove_file(&fresh);
-        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&fresh)?;
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(&fresh)?;
         serde_json::to_writer_pretty(file, self)?;
         fs::rename(&fresh, path)
     }
@@ -103,7 +117,9 @@ pub fn cache() -> PathBuf {
 }
 
 fn absolute(variable: &str) -> Option<PathBuf> {
-    std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
+    std::env::var_os(variable)
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
 }
 
 #[cfg(test)]
@@ -121,9 +137,16 @@ mod tests {
         assert_eq!(Context::read(&path), None);
         context().write(&path).expect("writes");
         assert_eq!(Context::read(&path), Some(context()));
-        let dead = Context { started: 1, ..context() };
+        let dead = Context {
+            started: 1,
+            ..context()
+        };
         dead.write(&path).expect("writes");
-        assert_eq!(Context::read(&path), None, "another process has the number now");
+        assert_eq!(
+            Context::read(&path),
+            None,
+            "another process has the number now"
+        );
         context().remove(&path);
         assert!(path.exists(), "it is not ours");
         dead.remove(&path);

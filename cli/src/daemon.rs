@@ -31,18 +31,27 @@ where
     O: Outcome,
 {
     logs::begin(&daemon.logs, Sink::Stderr);
-    let ending = Ending::listen()
-        .map_err(|source| Failure::Machine { what: "listening for signals".to_owned(), source })?;
+    let ending = Ending::listen().map_err(|source| Failure::Machine {
+        what: "listening for signals".to_owned(),
+        source,
+    })?;
     let stop = Stop::new();
     ending.stops(stop.clone());
     let running = start(daemon.flags, stop.clone())
         .await
-        .map_err(|error| Failure::Start { daemon: name.to_owned(), words: error.to_string() })?;
+        .map_err(|error| Failure::Start {
+            daemon: name.to_owned(),
+            words: error.to_string(),
+        })?;
     match ended(running).await.reason() {
         None if stop.is_stopped() => Ok(()),
         reason => {
-            let words = reason.unwrap_or_else(|| "it has ended by itself; its log says why".to_owned());
-            Err(Failure::Start { daemon: name.to_owned(), words })
+            let words =
+                reason.unwrap_or_else(|| "it has ended by itself; its log says why".to_owned());
+            Err(Failure::Start {
+                daemon: name.to_owned(),
+                words,
+            })
         }
     }
 }

@@ -19,7 +19,11 @@ pub struct Deployed {
 
 /// The path of an app.
 pub fn app_path(id: &str) -> String {
-    let steps: Vec<String> = id.split('/').filter(|step| !step.is_empty()).map(escape).collect();
+    let steps: Vec<String> = id
+        .split('/')
+        .filter(|step| !step.is_empty())
+        .map(escape)
+        .collect();
     format!("/v2/apps/{}", steps.join("/"))
 }
 
@@ -36,13 +40,26 @@ pub async fn app(service: &Rest, document: &Value, force: bool) -> Result<Deploy
     let id = document["id"].as_str().unwrap_or_default();
     let (status, _) = service.send(Method::GET, &app_path(id), None).await?;
     let (replaced, answer) = if status == StatusCode::NOT_FOUND {
-        (false, service.ask(Method::POST, &with_force("/v2/apps", force), Some(document)).await?)
+        (
+            false,
+            service
+                .ask(Method::POST, &with_force("/v2/apps", force), Some(document))
+                .await?,
+        )
     } else {
         let path = with_force(&app_path(id), force);
         (true, service.ask(Method::PUT, &path, Some(document)).await?)
     };
-    let id = if id.starts_with('/') { id.to_owned() } else { format!("/{id}") };
-    Ok(Deployed { id, deployments: deployments(&answer), replaced })
+    let id = if id.starts_with('/') {
+        id.to_owned()
+    } else {
+        format!("/{id}")
+    };
+    Ok(Deployed {
+        id,
+        deployments: deployments(&answer),
+        replaced,
+    })
 }
 
 /// Makes a job, or replaces it.
@@ -55,7 +72,9 @@ pub async fn job(batch: &Rest, document: &Value) -> Result<String, Failure> {
     if status == StatusCode::NOT_FOUND {
         batch.ask(Method::POST, "/v2/jobs", Some(document)).await?;
     } else {
-        batch.ask(Method::PUT, &job_path(id), Some(document)).await?;
+        batch
+            .ask(Method::PUT, &job_path(id), Some(document))
+            .await?;
     }
     Ok(id.to_owned())
 }
@@ -65,16 +84,25 @@ pub async fn job(batch: &Rest, document: &Value) -> Result<String, Failure> {
 /// # Errors
 /// If the batch framework does not answer or refuses.
 pub async fn start_run(batch: &Rest, job: &str) -> Result<String, Failure> {
-    let run = batch.ask(Method::POST, &format!("{}/runs", job_path(job)), None).await?;
+    let run = batch
+        .ask(Method::POST, &format!("{}/runs", job_path(job)), None)
+        .await?;
     match run["id"].as_str() {
         Some(id) => Ok(id.to_owned()),
-        None => Err(Failure::Nonsense { who: "batch framework", words: run.to_string() }),
+        None => Err(Failure::Nonsense {
+            who: "batch framework",
+            words: run.to_string(),
+        }),
     }
 }
 
 /// The path with `force=true` if wanted.
 pub fn with_force(path: &str, force: bool) -> String {
-    if force { format!("{path}?force=true") } else { path.to_owned() }
+    if force {
+        format!("{path}?force=true")
+    } else {
+        path.to_owned()
+    }
 }
 
 /// The deployments that an answer names, whichever of its shapes it has.
@@ -83,7 +111,9 @@ pub fn deployments(answer: &Value) -> Vec<String> {
         return vec![id.to_owned()];
     }
     let listed = answer["deployments"].as_array().into_iter().flatten();
-    listed.filter_map(|deployment| deployment["id"].as_str().map(str::to_owned)).collect()
+    listed
+        .filter_map(|deployment| deployment["id"].as_str().map(str::to_owned))
+        .collect()
 }
 
 #[cfg(test)]
@@ -97,8 +127,14 @@ mod tests {
         assert_eq!(app_path("/a/b c"), "/v2/apps/a/b%20c");
         assert_eq!(app_path("web"), "/v2/apps/web");
         assert_eq!(job_path("a.b"), "/v2/jobs/a.b");
-        assert_eq!(deployments(&json!({"version": "x", "deploymentId": "d"})), ["d"]);
-        assert_eq!(deployments(&json!({"deployments": [{"id": "e"}, {"id": "f"}]})), ["e", "f"]);
+        assert_eq!(
+            deployments(&json!({"version": "x", "deploymentId": "d"})),
+            ["d"]
+        );
+        assert_eq!(
+            deployments(&json!({"deployments": [{"id": "e"}, {"id": "f"}]})),
+            ["e", "f"]
+        );
         assert!(deployments(&json!({})).is_empty());
     }
 }

@@ -1,5 +1,5 @@
-//! Where the daemons are that a command talks to: what a flag or the environment says, else a running `mezzo local` of this
-//! user, else the usual ports of this machine.
+//! Where the daemons are that a command talks to: what a flag or the environment says, else a running `mezzo local`
+//! of this user, else the usual ports of this machine.
 
 use std::path::PathBuf;
 
@@ -11,9 +11,14 @@ use crate::output::Format;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Where the cluster is")]
 pub struct Where {
-    /// The masters: host:port of one of them, zk://host:port/path or file:///directory [default: a running `mezzo local`,
-    /// else 127.0.0.1:5050]
-    #[arg(long, env = "MEZZO_MASTER", hide_env_values = true, value_name = "WHERE")]
+    /// The masters: host:port of one of them, zk://host:port/path or file:///directory [default: a running `mezzo
+    /// local`, else 127.0.0.1:5050]
+    #[arg(
+        long,
+        env = "MEZZO_MASTER",
+        hide_env_values = true,
+        value_name = "WHERE"
+    )]
     pub master: Option<String>,
 
     /// The service framework: host:port [default: a running `mezzo local`, else 127.0.0.1:8080]
@@ -25,7 +30,12 @@ pub struct Where {
     pub batch: Option<String>,
 
     /// Your name, where the cluster asks for one.
-    #[arg(long, env = "MEZZO_PRINCIPAL", requires = "secret_file", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "MEZZO_PRINCIPAL",
+        requires = "secret_file",
+        value_name = "NAME"
+    )]
     pub principal: Option<String>,
 
     /// A file with your secret.
@@ -67,21 +77,38 @@ impl Where {
 
     fn with(&self, context: Option<&Context>) -> Result<Endpoints, Failure> {
         let pick = |given: &Option<String>, found: Option<&String>, usual: &str| {
-            given.clone().or_else(|| found.cloned()).unwrap_or_else(|| usual.to_owned())
+            given
+                .clone()
+                .or_else(|| found.cloned())
+                .unwrap_or_else(|| usual.to_owned())
         };
         let authorization = match (&self.principal, &self.secret_file) {
             (Some(principal), Some(file)) => {
-                let secret = std::fs::read_to_string(file)
-                    .map_err(|source| Failure::File { path: file.clone(), source })?;
+                let secret = std::fs::read_to_string(file).map_err(|source| Failure::File {
+                    path: file.clone(),
+                    source,
+                })?;
                 let secret = secret.trim_end_matches(['\r', '\n']);
                 Some(mezzo_model::credentials::basic_header(principal, secret))
             }
             _ => None,
         };
         Ok(Endpoints {
-            master: pick(&self.master, context.map(|found| &found.master), "127.0.0.1:5050"),
-            service: pick(&self.service, context.map(|found| &found.service), "127.0.0.1:8080"),
-            batch: pick(&self.batch, context.map(|found| &found.batch), "127.0.0.1:9000"),
+            master: pick(
+                &self.master,
+                context.map(|found| &found.master),
+                "127.0.0.1:5050",
+            ),
+            service: pick(
+                &self.service,
+                context.map(|found| &found.service),
+                "127.0.0.1:8080",
+            ),
+            batch: pick(
+                &self.batch,
+                context.map(|found| &found.batch),
+                "127.0.0.1:9000",
+            ),
             authorization,
         })
     }
@@ -105,11 +132,24 @@ mod tests {
     #[test]
     fn what_was_said_counts_more_than_what_was_found() {
         let found = Context::of_this_process("a:1".to_owned(), "b:2".to_owned(), "c:3".to_owned());
-        let given = Where { service: Some("x:9".to_owned()), ..nothing() };
+        let given = Where {
+            service: Some("x:9".to_owned()),
+            ..nothing()
+        };
         let places = given.with(Some(&found)).expect("no secret to read");
-        assert_eq!((places.master.as_str(), places.service.as_str(), places.batch.as_str()), ("a:1", "x:9", "c:3"));
+        assert_eq!(
+            (
+                places.master.as_str(),
+                places.service.as_str(),
+                places.batch.as_str()
+            ),
+            ("a:1", "x:9", "c:3")
+        );
         let places = given.with(None).expect("no secret to read");
-        assert_eq!((places.master.as_str(), places.batch.as_str()), ("127.0.0.1:5050", "127.0.0.1:9000"));
+        assert_eq!(
+            (places.master.as_str(), places.batch.as_str()),
+            ("127.0.0.1:5050", "127.0.0.1:9000")
+        );
     }
 
     #[test]
@@ -124,7 +164,16 @@ mod tests {
         };
         let places = given.with(None).expect("reads");
         assert_eq!(places.authorization.as_deref(), Some("Basic YW5uOnM="));
-        let missing = Where { secret_file: Some(PathBuf::from("/does/not/exist")), ..given };
-        assert!(missing.with(None).expect_err("missing").to_string().contains("/does/not/exist"));
+        let missing = Where {
+            secret_file: Some(PathBuf::from("/does/not/exist")),
+            ..given
+        };
+        assert!(
+            missing
+                .with(None)
+                .expect_err("missing")
+                .to_string()
+                .contains("/does/not/exist")
+        );
     }
 }

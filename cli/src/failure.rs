@@ -130,23 +130,34 @@ impl Failure {
             Self::Unreachable { who: "master", .. } => {
                 "start a cluster with `mezzo local`, or say where the master is: --master=host:port or MEZZO_MASTER"
             }
-            Self::Unreachable { who: "service framework", .. } => {
+            Self::Unreachable {
+                who: "service framework",
+                ..
+            } => {
                 "start it with `mezzo service`, or say where it is: --service=host:port or MEZZO_SERVICE"
             }
             Self::Unreachable { .. } => {
                 "start it with `mezzo batch`, or say where it is: --batch=host:port or MEZZO_BATCH"
             }
-            Self::NoLeader { .. } => "start a master with `mezzo master --zk=...`, or wait until one is elected",
-            Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => {
-                "say who you are: --principal=NAME and --secret_file=FILE"
+            Self::NoLeader { .. } => {
+                "start a master with `mezzo master --zk=...`, or wait until one is elected"
             }
-            Self::Refused { status: StatusCode::CONFLICT, .. } => {
-                "wait for what is under way, or add --force where the command has it"
-            }
-            Self::Refused { status: StatusCode::NOT_FOUND, .. } => {
-                "see what there is with `mezzo app list`, `mezzo job list` and `mezzo tasks`"
-            }
-            Self::Refused { status: StatusCode::SERVICE_UNAVAILABLE, .. } => "try again in a moment",
+            Self::Refused {
+                status: StatusCode::UNAUTHORIZED,
+                ..
+            } => "say who you are: --principal=NAME and --secret_file=FILE",
+            Self::Refused {
+                status: StatusCode::CONFLICT,
+                ..
+            } => "wait for what is under way, or add --force where the command has it",
+            Self::Refused {
+                status: StatusCode::NOT_FOUND,
+                ..
+            } => "see what there is with `mezzo app list`, `mezzo job list` and `mezzo tasks`",
+            Self::Refused {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                ..
+            } => "try again in a moment",
             Self::NoTask { .. } => "see the tasks with `mezzo tasks --all`",
             Self::Ambiguous { .. } => "give more of its name",
             Self::InUse { dir, pid } => {
@@ -156,8 +167,12 @@ impl Failure {
                     dir.display()
                 ));
             }
-            Self::Late { .. } => "see what it waits for with `mezzo status` and `mezzo tasks --all`",
-            Self::RunFailed { run, .. } => return Some(format!("see its output with `mezzo logs {run}`")),
+            Self::Late { .. } => {
+                "see what it waits for with `mezzo status` and `mezzo tasks --all`"
+            }
+            Self::RunFailed { run, .. } => {
+                return Some(format!("see its output with `mezzo logs {run}`"));
+            }
             Self::Refused { .. }
             | Self::Nonsense { .. }
             | Self::File { .. }
@@ -176,7 +191,11 @@ mod tests {
 
     #[test]
     fn failures_say_what_to_do_next() {
-        let refused = |status| Failure::Refused { who: "master", status, words: "no".to_owned() };
+        let refused = |status| Failure::Refused {
+            who: "master",
+            status,
+            words: "no".to_owned(),
+        };
         let unreachable = |who| Failure::Unreachable {
             who,
             address: "127.0.0.1:5050".to_owned(),
@@ -188,9 +207,17 @@ mod tests {
             (unreachable("batch framework"), "--batch"),
             (refused(StatusCode::UNAUTHORIZED), "--principal"),
             (refused(StatusCode::CONFLICT), "--force"),
-            (Failure::NoTask { name: "x".to_owned() }, "mezzo tasks"),
             (
-                Failure::InUse { pid: "7".to_owned(), dir: PathBuf::from("/x") },
+                Failure::NoTask {
+                    name: "x".to_owned(),
+                },
+                "mezzo tasks",
+            ),
+            (
+                Failure::InUse {
+                    pid: "7".to_owned(),
+                    dir: PathBuf::from("/x"),
+                },
                 "kill 7",
             ),
         ] {

@@ -1,7 +1,7 @@
 //! `mezzo hello`: a little web server, so that a fresh machine has something to run.
 //!
-//! It listens where `PORT` says, as every app does that a framework starts, tells who it is, answers `/health`, and ends
-//! in good order on SIGTERM.
+//! It listens where `PORT` says, as every app does that a framework starts, tells who it is, answers `/health`, and
+//! ends in good order on SIGTERM.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,9 +24,9 @@ pub struct Flags {
     #[arg(long, env = "PORT", default_value_t = 8000)]
     pub port: u16,
 
-    /// The address to listen on.
-    #[arg(long, env = "MEZZO_HELLO_IP", default_value = "127.0.0.1")]
-    pub ip: IpAddr,
+    /// The address to listen on [default: HOST if that is an address, else 127.0.0.1]
+    #[arg(long, env = "MEZZO_HELLO_IP")]
+    pub ip: Option<IpAddr>,
 
     /// Whom to greet.
     #[arg(long, env = "MEZZO_HELLO_NAME", default_value = "world")]
@@ -51,8 +51,22 @@ pub async fn run(flags: Flags) -> Result<(), Failure> {
         move |source| Failure::Machine { what, source }
     };
     let ending = Ending::listen().map_err(machine("listening for signals"))?;
-    // A page for everybody is what it is for; who starts it elsewhere than on loopback says so with --ip.
-    let bind = Bind { ip: flags.ip, port: flags.port, credentials: None, insecure: true };
+    // A page for everybody is what it is for. A framework that starts it says in HOST where it will be looked for.
+    let host = || {
+        std::env::var("HOST")
+            .ok()
+            .and_then(|host| host.parse().ok())
+    };
+    let ip = flags
+        .ip
+        .or_else(host)
+        .unwrap_or(IpAddr::from([127, 0, 0, 1]));
+    let bind = Bind {
+        ip,
+        port: flags.port,
+        credentials: None,
+        insecure: true,
+    };
     let door = bind.open().await.map_err(|error| Failure::Start {
         daemon: "hello".to_owned(),
         words: error.to_string(),
@@ -79,7 +93,10 @@ fn routes(name: String) -> Router {
 }
 
 async fn greet(State(page): State<Arc<Page>>) -> Html<String> {
-    let visits = page.visits.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+    let visits = page
+        .visits
+        .fetch_add(1, Ordering::Relaxed)
+        .saturating_add(1);
     let process = std::process::id();
     let [name, task, host] = [&page.name, &page.task, &page.host].map(|text| escape(text));
     Html(format!(
@@ -94,7 +111,10 @@ async fn greet(State(page): State<Arc<Page>>) -> Html<String> {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -105,15 +125,30 @@ mod tests {
     async fn it_greets_and_is_healthy() {
         let door = Bind::loopback(0).open().await.expect("a port");
         let (addr, stop) = (door.addr(), Stop::new());
-        let served = tokio::spawn(mezzo_door::serve(door, routes("<you>".to_owned()), stop.clone()));
+        let served = tokio::spawn(mezzo_door::serve(
+            door,
+            routes("<you>".to_owned()),
+            stop.clone(),
+        ));
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .build()
+            .expect("a client");
         let get = |path: &str| client.get(format!("http://{addr}{path}")).send();
         assert_eq!(get("/health").await.expect("an answer").status(), 200);
         for visits in 1..3 {
-            let page = get("/").await.expect("an answer").text().await.expect("a text");
+            let page = get("/")
+                .await
+                .expect("an answer")
+                .text()
+                .await
+                .expect("a text");
             assert!(page.contains("Hello, &lt;you&gt;!"), "{page}");
-            assert!(page.contains(&format!("<td>visits</td><td>{visits}</td>")), "{page}");
+            assert!(
+                page.contains(&format!("<td>visits</td><td>{visits}</td>")),
+                "{page}"
+            );
         }
         assert_eq!(get("/else").await.expect("an answer").status(), 404);
         stop.stop();

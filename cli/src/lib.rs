@@ -1,7 +1,8 @@
 //! The one binary, `mezzo`: every daemon, every operator command, and a whole cluster on one machine.
 //!
-//! Floor 5 of the house. [`main`] is all that the binary calls. A command is read ([`args`]), carried out, and answered in
-//! the form that was asked for ([`output`]); a [`Failure`](failure::Failure) says what happened and what to do next.
+//! Floor 5 of the house. [`main`] is all that the binary calls. A command is read ([`args`]), carried out, and
+//! answered in the form that was asked for ([`output`]); a [`Failure`](failure::Failure) says what happened and
+//! what to do next.
 //!
 //! Invariant: nothing here decides what runs where; commands ask daemons, and daemons are started as they are.
 
@@ -53,8 +54,10 @@ fn carry_out(cli: Cli) -> Result<(), Failure> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "mezzo", &mut script);
-            output::say(&String::from_utf8_lossy(&script))
-                .map_err(|source| Failure::Machine { what: "writing".to_owned(), source })
+            output::say(&String::from_utf8_lossy(&script)).map_err(|source| Failure::Machine {
+                what: "writing".to_owned(),
+                source,
+            })
         }
         Command::Local(flags) => many(local::run(*flags)),
         Command::Master(given) => many(daemon::run(
@@ -63,18 +66,24 @@ fn carry_out(cli: Cli) -> Result<(), Failure> {
             mezzo_master::start,
             mezzo_master::Running::ended,
         )),
-        Command::Agent(given) => {
-            many(daemon::run("agent", *given, mezzo_agent::start, mezzo_agent::Running::ended))
-        }
+        Command::Agent(given) => many(daemon::run(
+            "agent",
+            *given,
+            mezzo_agent::start,
+            mezzo_agent::Running::ended,
+        )),
         Command::Service(given) => many(daemon::run(
             "service",
             *given,
             mezzo_service::start,
             mezzo_service::Running::ended,
         )),
-        Command::Batch(given) => {
-            many(daemon::run("batch", *given, mezzo_batch::start, mezzo_batch::Running::ended))
-        }
+        Command::Batch(given) => many(daemon::run(
+            "batch",
+            *given,
+            mezzo_batch::start,
+            mezzo_batch::Running::ended,
+        )),
         Command::Status(place) => one(ops::status(&place)),
         Command::Agents(place) => one(ops::agents(&place)),
         Command::Frameworks(place) => one(ops::frameworks(&place)),
@@ -103,7 +112,10 @@ fn run(
     let runtime = builder
         .enable_all()
         .build()
-        .map_err(|source| Failure::Machine { what: "starting the runtime".to_owned(), source })?;
+        .map_err(|source| Failure::Machine {
+            what: "starting the runtime".to_owned(),
+            source,
+        })?;
     let done = runtime.block_on(work);
     // A thread that waits for the disk or for a name must not hold the end up.
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));

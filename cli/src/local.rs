@@ -44,11 +44,22 @@ pub struct Flags {
     pub agents: u32,
 
     /// Where everything is kept [default: a directory `local` in this user's cache]
-    #[arg(long = "work_dir", alias = "work-dir", env = "MEZZO_LOCAL_WORK_DIR", value_name = "DIR")]
+    #[arg(
+        long = "work_dir",
+        alias = "work-dir",
+        env = "MEZZO_LOCAL_WORK_DIR",
+        value_name = "DIR"
+    )]
     pub work_dir: Option<PathBuf>,
 
     /// How tasks are contained: oci needs root and runc; auto takes it where it is there.
-    #[arg(long, alias = "containerizers", env = "MEZZO_LOCAL_CONTAINERIZER", value_enum, default_value_t)]
+    #[arg(
+        long,
+        alias = "containerizers",
+        env = "MEZZO_LOCAL_CONTAINERIZER",
+        value_enum,
+        default_value_t
+    )]
     pub containerizer: Choice,
 
     /// What the agents share, instead of what this machine has: cpus:4;mem:4096;disk:10240;ports:[31000-31999]
@@ -65,14 +76,24 @@ pub struct Flags {
 /// # Errors
 /// If it cannot be started, or a file cannot be deployed; nothing is left running then.
 pub async fn run(flags: Flags) -> Result<(), Failure> {
-    let machine = |what: &'static str| move |source| Failure::Machine { what: what.to_owned(), source };
+    let machine = |what: &'static str| {
+        move |source| Failure::Machine {
+            what: what.to_owned(),
+            source,
+        }
+    };
     // What is wrong with the files is told before anything is started.
     let mut documents = Vec::new();
     for file in &flags.files {
         documents.extend(files::read(file)?);
     }
     let mut ending = Ending::listen().map_err(machine("listening for signals"))?;
-    let home = Home::take(flags.work_dir.clone().unwrap_or_else(|| context::cache().join("local")))?;
+    let home = Home::take(
+        flags
+            .work_dir
+            .clone()
+            .unwrap_or_else(|| context::cache().join("local")),
+    )?;
     logs::begin(&flags.logs, Sink::File(home.log_file()?));
     tell(&format!("state      {}", home.dir().display()))?;
     for line in home.clean().await? {
@@ -102,7 +123,10 @@ pub async fn run(flags: Flags) -> Result<(), Failure> {
     );
     let context_file = context::path();
     if let Err(error) = context.write(&context_file) {
-        tell(&format!("other commands will not find it by themselves: {}: {error}", context_file.display()))?;
+        tell(&format!(
+            "other commands will not find it by themselves: {}: {error}",
+            context_file.display()
+        ))?;
     }
     let lived = tokio::select! {
         lived = live(&documents, &program, &endpoints, &parts) => lived,
@@ -121,7 +145,10 @@ pub async fn run(flags: Flags) -> Result<(), Failure> {
 }
 
 fn interrupted() -> Failure {
-    Failure::Start { daemon: "local".to_owned(), words: "told to end before everything was started".to_owned() }
+    Failure::Start {
+        daemon: "local".to_owned(),
+        words: "told to end before everything was started".to_owned(),
+    }
 }
 
 /// Deploys, and shows what happens; only a failure ends it.
@@ -153,16 +180,16 @@ async fn live(
     watch::go_on(endpoints, parts.lines(), terminal).await
 }
 
-/// The document with the path of this program in the environment, where it says nothing of that itself: on a fresh machine
-/// it may be the only program worth running.
+/// The document with the path of this program in the environment, where it says nothing of that itself: on a fresh
+/// machine it may be the only program worth running.
 fn with_program(document: &Value, place: &[&str], program: &std::path::Path) -> Value {
     let mut changed = document.clone();
     let mut env = &mut changed;
     for step in place {
         env = match env {
-            Value::Object(fields) => {
-                fields.entry(*step).or_insert_with(|| Value::Object(serde_json::Map::new()))
-            }
+            Value::Object(fields) => fields
+                .entry(*step)
+                .or_insert_with(|| Value::Object(serde_json::Map::new())),
             // What is wrong with it is told by whoever it is deployed to.
             _ => return document.clone(),
         };
@@ -176,7 +203,10 @@ fn with_program(document: &Value, place: &[&str], program: &std::path::Path) -> 
 }
 
 fn tell(line: &str) -> Result<(), Failure> {
-    say(&format!("{line}\n")).map_err(|source| Failure::Machine { what: "writing".to_owned(), source })
+    say(&format!("{line}\n")).map_err(|source| Failure::Machine {
+        what: "writing".to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -190,7 +220,11 @@ mod tests {
         let program = std::path::Path::new("/x/mezzo");
         let app = with_program(&json!({"id": "/a", "env": {"A": "b"}}), &["env"], program);
         assert_eq!(app["env"], json!({"A": "b", "MEZZO": "/x/mezzo"}));
-        let job = with_program(&json!({"id": "j", "run": {"cmd": "x"}}), &["run", "env"], program);
+        let job = with_program(
+            &json!({"id": "j", "run": {"cmd": "x"}}),
+            &["run", "env"],
+            program,
+        );
         assert_eq!(job["run"]["env"], json!({"MEZZO": "/x/mezzo"}));
         let own = json!({"id": "/a", "env": {"MEZZO": "mine"}});
         assert_eq!(with_program(&own, &["env"], program), own);

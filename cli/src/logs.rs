@@ -55,17 +55,24 @@ pub enum Sink {
 }
 
 fn level(text: &str) -> Result<String, String> {
-    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+    EnvFilter::try_new(text)
+        .map(|_| text.to_owned())
+        .map_err(|error| error.to_string())
 }
 
 /// Begins to log. Only the first call of a process counts.
 pub fn begin(flags: &LogFlags, sink: Sink) {
     let filter = EnvFilter::try_new(&flags.log_level).unwrap_or_else(|_| EnvFilter::new("info"));
     let (writer, colours) = match sink {
-        Sink::Stderr => (BoxMakeWriter::new(std::io::stderr), std::io::stderr().is_terminal()),
+        Sink::Stderr => (
+            BoxMakeWriter::new(std::io::stderr),
+            std::io::stderr().is_terminal(),
+        ),
         Sink::File(file) => (BoxMakeWriter::new(std::sync::Mutex::new(file)), false),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer);
     // Whoever was first stays: tests start several daemons in one process.
     let _ = match flags.log_format {
         LogFormat::Text => builder.with_ansi(colours).try_init(),

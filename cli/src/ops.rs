@@ -20,5 +20,8 @@ use crate::output::say;
 
 /// Writes an answer down.
 fn answer(text: &str) -> Result<(), Failure> {
-    say(text).map_err(|source| Failure::Machine { what: "writing the answer".to_owned(), source })
+    say(text).map_err(|source| Failure::Machine {
+        what: "writing the answer".to_owned(),
+        source,
+    })
 }

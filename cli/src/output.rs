@@ -37,14 +37,21 @@ pub fn rows<T: Row + Serialize>(rows: &[T], format: Format) -> String {
 /// A table with these titles, without borders.
 pub fn table(titles: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(titles.to_vec());
     for row in rows {
         // What comes from outside must stay in its cell.
-        table.add_row(row.into_iter().map(|cell| cell.replace(char::is_control, " ")));
+        table.add_row(
+            row.into_iter()
+                .map(|cell| cell.replace(char::is_control, " ")),
+        );
     }
     for column in table.column_iter_mut() {
-        column.set_padding((0, 2)).set_constraint(ColumnConstraint::ContentWidth);
+        column
+            .set_padding((0, 2))
+            .set_constraint(ColumnConstraint::ContentWidth);
     }
     let mut text = String::new();
     for line in table.lines() {
@@ -75,7 +82,11 @@ pub fn say(text: &str) -> io::Result<()> {
 
 /// An amount of MiB as people write it.
 pub fn mebibytes(amount: f64) -> String {
-    if amount >= 10_240.0 { format!("{:.1}G", amount / 1024.0) } else { format!("{amount:.0}M") }
+    if amount >= 10_240.0 {
+        format!("{:.1}G", amount / 1024.0)
+    } else {
+        format!("{amount:.0}M")
+    }
 }
 
 /// An amount with at most two decimals, without trailing zeros.
@@ -118,9 +129,22 @@ mod tests {
 
     #[test]
     fn rows_are_tables_or_json() {
-        let pets = [Pet { name: "a long name", legs: 4 }, Pet { name: "b", legs: 12 }];
-        assert_eq!(rows(&pets, Format::Table), "NAME         LEGS\na long name  4\nb            12\n");
-        let parsed: serde_json::Value = serde_json::from_str(&rows(&pets, Format::Json)).expect("JSON");
+        let pets = [
+            Pet {
+                name: "a long name",
+                legs: 4,
+            },
+            Pet {
+                name: "b",
+                legs: 12,
+            },
+        ];
+        assert_eq!(
+            rows(&pets, Format::Table),
+            "NAME         LEGS\na long name  4\nb            12\n"
+        );
+        let parsed: serde_json::Value =
+            serde_json::from_str(&rows(&pets, Format::Json)).expect("JSON");
         assert_eq!(parsed[1]["legs"], 12);
         assert_eq!(rows::<Pet>(&[], Format::Table), "NAME  LEGS\n");
         assert_eq!(rows::<Pet>(&[], Format::Json), "[]\n");
@@ -128,9 +152,18 @@ mod tests {
 
     #[test]
     fn amounts_are_short() {
-        assert_eq!((short(1.0), short(0.1), short(2.345)), ("1".into(), "0.1".into(), "2.35".into()));
-        assert_eq!((mebibytes(128.0), mebibytes(24_576.0)), ("128M".into(), "24.0G".into()));
-        assert_eq!((ago(-5.0), ago(61.0), ago(600.0)), ("0s".into(), "61s".into(), "10m".into()));
+        assert_eq!(
+            (short(1.0), short(0.1), short(2.345)),
+            ("1".into(), "0.1".into(), "2.35".into())
+        );
+        assert_eq!(
+            (mebibytes(128.0), mebibytes(24_576.0)),
+            ("128M".into(), "24.0G".into())
+        );
+        assert_eq!(
+            (ago(-5.0), ago(61.0), ago(600.0)),
+            ("0s".into(), "61s".into(), "10m".into())
+        );
         assert_eq!((ago(10_000.0), ago(1e6)), ("3h".into(), "12d".into()));
     }
 }

@@ -60,7 +60,10 @@ fn what_makes_no_sense_is_refused() {
         ("status --output xml", "possible values: table, json"),
         ("local --agents 0", "0 is not in 1..=64"),
         ("local --agents 65", "65 is not in 1..=64"),
-        ("local --containerizer docker", "possible values: auto, process, oci"),
+        (
+            "local --containerizer docker",
+            "possible values: auto, process, oci",
+        ),
         ("logs", "<TASK>"),
         ("job run", "<JOB|FILE>"),
         ("status --principal ann", "--secret_file"),
@@ -77,22 +80,33 @@ fn what_makes_no_sense_is_refused() {
 
 #[test]
 fn flags_come_from_the_command_line() {
-    let Ok(Cli { command: Command::Local(flags) }) = parse("local x.json --agents 2") else {
+    let Ok(Cli {
+        command: Command::Local(flags),
+    }) = parse("local x.json --agents 2")
+    else {
         panic!("local");
     };
     let local::Flags { files, agents, .. } = *flags;
     assert_eq!((files.len(), agents), (1, 2));
-    let Ok(Cli { command: Command::App(AppCommand::Scale { id, instances, .. }) }) = parse("app scale /a 3")
+    let Ok(Cli {
+        command: Command::App(AppCommand::Scale { id, instances, .. }),
+    }) = parse("app scale /a 3")
     else {
         panic!("scale");
     };
     assert_eq!((id.as_str(), instances), ("/a", 3));
-    let Ok(Cli { command: Command::Job(JobCommand::Run { what, wait, place, .. }) }) =
-        parse("job run sum -w -o json")
+    let Ok(Cli {
+        command: Command::Job(JobCommand::Run {
+            what, wait, place, ..
+        }),
+    }) = parse("job run sum -w -o json")
     else {
         panic!("run");
     };
-    assert_eq!((what.as_str(), wait, place.output), ("sum", true, Format::Json));
+    assert_eq!(
+        (what.as_str(), wait, place.output),
+        ("sum", true, Format::Json)
+    );
 }
 
 #[test]
@@ -101,7 +115,11 @@ fn every_command_and_flag_is_explained() {
         let path = format!("{path} {}", command.get_name());
         assert!(command.get_about().is_some(), "{path} is not explained");
         for flag in command.get_arguments() {
-            assert!(flag.get_help().is_some(), "{path}: {} is not explained", flag.get_id());
+            assert!(
+                flag.get_help().is_some(),
+                "{path}: {} is not explained",
+                flag.get_id()
+            );
         }
         for below in command.get_subcommands() {
             look(below, &path);
@@ -114,8 +132,21 @@ fn every_command_and_flag_is_explained() {
 fn the_help_lists_what_there_is() {
     let help = Cli::command().render_help().to_string();
     for name in [
-        "local", "status", "agents", "frameworks", "tasks", "app", "job", "logs", "master", "agent",
-        "service", "batch", "hello", "completions", "examples/hello.json",
+        "local",
+        "status",
+        "agents",
+        "frameworks",
+        "tasks",
+        "app",
+        "job",
+        "logs",
+        "master",
+        "agent",
+        "service",
+        "batch",
+        "hello",
+        "completions",
+        "examples/hello.json",
     ] {
         assert!(help.contains(name), "{name}: {help}");
     }
@@ -136,12 +167,21 @@ fn every_daemon_flag_has_its_environment() {
             if matches!(id, "help" | "version" | "log_format" | "log_level") {
                 continue;
             }
-            let env = flag.get_env().and_then(|name| name.to_str()).unwrap_or_default();
-            assert!(env.starts_with(prefix), "{daemon} --{id} has the environment {env:?}");
+            let env = flag
+                .get_env()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
+            assert!(
+                env.starts_with(prefix),
+                "{daemon} --{id} has the environment {env:?}"
+            );
             let long = flag.get_long().unwrap_or_default();
             let with_dashes = long.replace('_', "-");
             let known = flag.get_all_aliases().unwrap_or_default();
-            assert!(!long.contains('_') || known.contains(&with_dashes.as_str()), "{daemon} --{long}");
+            assert!(
+                !long.contains('_') || known.contains(&with_dashes.as_str()),
+                "{daemon} --{long}"
+            );
         }
     }
 }
@@ -149,13 +189,18 @@ fn every_daemon_flag_has_its_environment() {
 #[test]
 fn completions_are_made_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
-        let Ok(Cli { command: Command::Completions { shell: known } }) = parse(&format!("completions {shell}"))
+        let Ok(Cli {
+            command: Command::Completions { shell: known },
+        }) = parse(&format!("completions {shell}"))
         else {
             panic!("{shell}");
         };
         let mut script = Vec::new();
         clap_complete::generate(known, &mut Cli::command(), "mezzo", &mut script);
         let script = String::from_utf8(script).expect("text");
-        assert!(script.contains("mezzo") && script.contains("deploy"), "{shell}");
+        assert!(
+            script.contains("mezzo") && script.contains("deploy"),
+            "{shell}"
+        );
     }
 }

@@ -4,6 +4,35 @@
 //! kept, and said again when it is back. [`run`] is all that an author needs; [`core`], [`link`], [`hello`] and [`frame`] are its
 //! parts, for an executor with a loop of its own and for the agent's end of the socket.
 //! Invariant: one thread, no runtime, little memory; thousands of executors run on one machine.
+//!
+//! A whole executor, which ends each task as soon as it got it:
+//!
+//! ```no_run
+//! use mezzo_model::{Millis, TaskState, ids::TaskId};
+//! use mezzo_sdk::executor::{Context, Executor, RunError, run};
+//! use mezzo_wire::v1;
+//!
+//! struct Instant;
+//!
+//! impl Executor for Instant {
+//!     fn launched(&mut self, context: &mut Context, task: v1::TaskInfo) {
+//!         for state in [TaskState::Running, TaskState::Finished] {
+//!             let (task_id, state) = (task.task_id.clone(), state as i32);
+//!             context.update(v1::TaskStatus { task_id, state, ..Default::default() });
+//!         }
+//!     }
+//!
+//!     fn kill(&mut self, _: &mut Context, _: &TaskId, _: Option<Millis>) {}
+//!
+//!     fn shutdown(&mut self, context: &mut Context) {
+//!         context.stop();
+//!     }
+//! }
+//!
+//! fn main() -> Result<(), RunError> {
+//!     run(Instant)
+//! }
+//! ```
 
 pub mod core;
 pub mod frame;

@@ -1,7 +1,7 @@
 //! What an executor decides, as a pure core: when to start, what to report, when to kill, when to leave.
 //!
 //! [`command`] is the built-in executor of one command; [`keeper`] only keeps a framework's own executor. Both stand on
-//! [`life`], the life of one payload. Invariant: no clock, socket, process or file here; the shell ([`crate::shell`]) hands in what
+//! [`life`], the life of one payload. Invariant: no clock, socket, process or file here; the shell hands in what
 //! happened and carries out what is said.
 
 pub mod checks;
@@ -14,7 +14,6 @@ use mezzo_model::{Millis, Now};
 use mezzo_sdk::executor::core::DriverInput;
 use mezzo_wire::v1::executor::Call;
 
-use crate::memory::MemoryReport;
 use crate::plan::{EndedHow, ExecutorRole, Plan};
 use checks::{CheckKind, Outcome, Question};
 use command::CommandExecutor;
@@ -66,6 +65,17 @@ pub enum How {
     Exited(i32),
     /// By this signal.
     Signaled(i32),
+}
+
+/// What the cgroups of a container say about memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MemoryReport {
+    /// How many processes the kernel killed for want of memory.
+    pub kills: u64,
+    /// The limit in bytes, if there is one.
+    pub limit_bytes: Option<u64>,
+    /// The most that was used, in bytes.
+    pub peak_bytes: Option<u64>,
 }
 
 /// What the shell is to do, in order.

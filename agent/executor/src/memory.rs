@@ -6,18 +6,8 @@
 use std::fs;
 use std::path::Path;
 
+pub use crate::core::MemoryReport;
 use crate::plan::CgroupWatch;
-
-/// What the cgroups of a container say about memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct MemoryReport {
-    /// How many processes the kernel killed for want of memory.
-    pub kills: u64,
-    /// The limit in bytes, if there is one.
-    pub limit_bytes: Option<u64>,
-    /// The most that was used, in bytes.
-    pub peak_bytes: Option<u64>,
-}
 
 /// Reads the cgroups; sums the kills, takes the lowest limit and the highest use.
 pub fn report(watches: &[CgroupWatch]) -> MemoryReport {

@@ -60,10 +60,10 @@ impl Core {
                 message: words.clone(),
             },
             (None, None, Some(payload)) if command => Ending {
-                // As the executor itself would have told it: who leaves well when asked to has finished.
-                state: match (payload.success, payload.killed) {
-                    (true, _) => TaskState::Finished,
-                    (false, true) => TaskState::Killed,
+                // As the executor itself would have told it.
+                state: match (payload.killed, payload.success) {
+                    (true, _) => TaskState::Killed,
+                    (false, true) => TaskState::Finished,
                     (false, false) => TaskState::Failed,
                 },
                 reason: Reason::ExecutorTerminated,

@@ -12,9 +12,6 @@ use super::Core;
 use super::ledger::{ContainerEntry, TaskEntry};
 use super::record::{ExecutorKind, TaskKey, UpdateId};
 
-/// The version of the link that this agent speaks.
-pub(crate) const LINK_VERSION: u32 = 1;
-
 /// A command longer than this is cut in the name of its executor.
 const NAME_COMMAND_MAX: usize = 15;
 
@@ -34,7 +31,7 @@ impl Core {
     pub(super) fn hello(&self) -> link::Hello {
         let custom = self.ledger.containers.values().filter_map(executor_info_of);
         link::Hello {
-            link_version: LINK_VERSION,
+            link_version: mezzo_wire::version::LINK_VERSION,
             agent_version: self.config.version.clone(),
             agent: self.agent_info(),
             highest_epoch: self.ledger.epoch.as_ref().map(|epoch| epoch.to_wire()),

@@ -56,7 +56,11 @@ impl Master {
             None => None,
         };
         let channel = channel(&address).await?;
-        Ok(Self { channel, address, authorization })
+        Ok(Self {
+            channel,
+            address,
+            authorization,
+        })
     }
 
     /// Where it is: `host:port`.
@@ -70,7 +74,9 @@ impl Master {
     /// If it does not answer.
     pub async fn state(&mut self) -> Result<response::GetState, Failure> {
         let answer = self.ask(call::Type::GetState).await?;
-        answer.get_state.ok_or_else(|| nonsense("there is no state in it"))
+        answer
+            .get_state
+            .ok_or_else(|| nonsense("there is no state in it"))
     }
 
     /// Who leads, and since when.
@@ -79,7 +85,9 @@ impl Master {
     /// If it does not answer.
     pub async fn leader(&mut self) -> Result<response::GetMaster, Failure> {
         let answer = self.ask(call::Type::GetMaster).await?;
-        answer.get_master.ok_or_else(|| nonsense("there is no master in it"))
+        answer
+            .get_master
+            .ok_or_else(|| nonsense("there is no master in it"))
     }
 
     /// All tasks.
@@ -88,11 +96,16 @@ impl Master {
     /// If it does not answer.
     pub async fn tasks(&mut self) -> Result<response::GetTasks, Failure> {
         let answer = self.ask(call::Type::GetTasks).await?;
-        answer.get_tasks.ok_or_else(|| nonsense("there are no tasks in it"))
+        answer
+            .get_tasks
+            .ok_or_else(|| nonsense("there are no tasks in it"))
     }
 
     async fn ask(&mut self, kind: call::Type) -> Result<Response, Failure> {
-        let call = Call { r#type: Some(kind as i32), ..Default::default() };
+        let call = Call {
+            r#type: Some(kind as i32),
+            ..Default::default()
+        };
         for _ in 0..MOST_HOPS {
             let mut client = OperatorClient::new(self.channel.clone())
                 .max_decoding_message_size(ANSWER_MAX_BYTES);
@@ -103,7 +116,9 @@ impl Master {
                 Err(status) => self.follow(&status).await?,
             }
         }
-        Err(Failure::NoLeader { target: self.address.clone() })
+        Err(Failure::NoLeader {
+            target: self.address.clone(),
+        })
     }
 
     /// What a task wrote into a file of its sandbox, piece by piece.
@@ -118,13 +133,17 @@ impl Master {
                 Err(status) => self.follow(&status).await?,
             }
         }
-        Err(Failure::NoLeader { target: self.address.clone() })
+        Err(Failure::NoLeader {
+            target: self.address.clone(),
+        })
     }
 
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         if let Some(authorization) = &self.authorization {
-            request.metadata_mut().insert("authorization", authorization.clone());
+            request
+                .metadata_mut()
+                .insert("authorization", authorization.clone());
         }
         request
     }
@@ -144,38 +163,69 @@ impl Master {
 pub fn refused(status: &Status, address: &str) -> Failure {
     let http = StatusCode::from_u16(grpc::http(status.code()));
     let status_code = http.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    // A status that no server sent: the connection broke, or whoever answered speaks no gRPC.
-    if status.code() == tonic::Code::Unknown || status.message().contains("transport error") {
-        let why = status.message().to_owned();
-        return Failure::Unreachable { who: WHO, address: address.to_owned(), why };
+    // Statuses that no master sent: the connection broke, nothing came, or whoever answered speaks no gRPC.
+    let unreachable = |why: &str| Failure::Unreachable {
+        who: WHO,
+        address: address.to_owned(),
+        why: why.to_owned(),
+    };
+    match status.code() {
+        tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => {
+            return unreachable("no answer in time");
+        }
+        tonic::Code::Unknown => return unreachable(status.message()),
+        _ if status.message().contains("transport error") => {
+            return unreachable("the connection broke");
+        }
+        _ => {}
     }
-    Failure::Refused { who: WHO, status: status_code, words: status.message().to_owned() }
+    Failure::Refused {
+        who: WHO,
+        status: status_code,
+        words: status.message().to_owned(),
+    }
 }
 
 fn nonsense(words: &str) -> Failure {
-    Failure::Nonsense { who: WHO, words: words.to_owned() }
+    Failure::Nonsense {
+        who: WHO,
+        words: words.to_owned(),
+    }
 }
 
 async fn find(target: &str) -> Result<String, Failure> {
-    let parsed = Target::parse(target)
-        .map_err(|error| Failure::Flag { flag: "master", words: error.to_string() })?;
+    let parsed = Target::parse(target).map_err(|error| Failure::Flag {
+        flag: "master",
+        words: error.to_string(),
+    })?;
     if let Target::Fixed(address) = parsed {
         return Ok(address);
     }
-    let mut detector = Detector::watch(&parsed)
-        .map_err(|error| Failure::Flag { flag: "master", words: error.to_string() })?;
+    let mut detector = Detector::watch(&parsed).map_err(|error| Failure::Flag {
+        flag: "master",
+        words: error.to_string(),
+    })?;
     let found = tokio::time::timeout(LEADER_TIMEOUT, detector.leader()).await;
-    let leader = found.map_err(|_| Failure::NoLeader { target: parsed.to_string() })?;
+    let leader = found.map_err(|_| Failure::NoLeader {
+        target: parsed.to_string(),
+    })?;
     Ok(leader.address)
 }
 
 async fn channel(address: &str) -> Result<Channel, Failure> {
-    let unreachable = |why: String| Failure::Unreachable { who: WHO, address: address.to_owned(), why };
+    let unreachable = |why: String| Failure::Unreachable {
+        who: WHO,
+        address: address.to_owned(),
+        why,
+    };
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| unreachable(error.to_string()))?
         .tcp_nodelay(true)
         .connect_timeout(CONNECT_TIMEOUT);
-    endpoint.connect().await.map_err(|error| unreachable(root(&error)))
+    endpoint
+        .connect()
+        .await
+        .map_err(|error| unreachable(root(&error)))
 }
 
 /// The innermost cause of an error: what the kernel said.

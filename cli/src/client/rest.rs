@@ -48,7 +48,10 @@ impl Rest {
         let client = built.unwrap_or_default();
         Self {
             who,
-            address: address.trim_start_matches("http://").trim_end_matches('/').to_owned(),
+            address: address
+                .trim_start_matches("http://")
+                .trim_end_matches('/')
+                .to_owned(),
             authorization: endpoints.authorization.clone(),
             client,
         }
@@ -63,12 +66,21 @@ impl Rest {
     ///
     /// # Errors
     /// If nobody answers, or the answer says no.
-    pub async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    pub async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
         let (status, answer) = self.send(method, path, body).await?;
         if status.is_success() {
             return Ok(answer);
         }
-        Err(Failure::Refused { who: self.who, status, words: words(&answer, status) })
+        Err(Failure::Refused {
+            who: self.who,
+            status,
+            words: words(&answer, status),
+        })
     }
 
     /// Asks, and takes any answer.
@@ -82,7 +94,10 @@ impl Rest {
         body: Option<&Value>,
     ) -> Result<(StatusCode, Value), Failure> {
         let url = format!("http://{}{path}", self.address);
-        let mut request = self.client.request(method, url).header(header::ACCEPT, "application/json");
+        let mut request = self
+            .client
+            .request(method, url)
+            .header(header::ACCEPT, "application/json");
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
@@ -92,7 +107,11 @@ impl Rest {
         let unreachable = |error: reqwest::Error| Failure::Unreachable {
             who: self.who,
             address: self.address.clone(),
-            why: if error.is_timeout() { "no answer in time".to_owned() } else { root(&error) },
+            why: if error.is_timeout() {
+                "no answer in time".to_owned()
+            } else {
+                root(&error)
+            },
         };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
@@ -113,7 +132,10 @@ impl Rest {
         };
         match list {
             Value::Array(items) => Ok(items),
-            other => Err(Failure::Nonsense { who: self.who, words: short(&other.to_string()) }),
+            other => Err(Failure::Nonsense {
+                who: self.who,
+                words: short(&other.to_string()),
+            }),
         }
     }
 }

@@ -51,7 +51,9 @@ impl fmt::Display for Containers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Oci { runtime } => write!(f, "oci: each task in a container of {runtime}"),
-            Self::Process { why } => write!(f, "process: each task as processes of this machine ({why})"),
+            Self::Process { why } => {
+                write!(f, "process: each task as processes of this machine ({why})")
+            }
         }
     }
 }
@@ -70,25 +72,39 @@ fn decide(
     runtime: impl FnOnce() -> Result<String, String>,
 ) -> Result<Containers, Failure> {
     if choice == Choice::Process {
-        return Ok(Containers::Process { why: "as asked for".to_owned() });
+        return Ok(Containers::Process {
+            why: "as asked for".to_owned(),
+        });
     }
-    let found = if is_root { runtime() } else { Err("containers need root".to_owned()) };
+    let found = if is_root {
+        runtime()
+    } else {
+        Err("containers need root".to_owned())
+    };
     match (found, choice) {
         (Ok(runtime), _) => Ok(Containers::Oci { runtime }),
         (Err(why), Choice::Auto | Choice::Process) => Ok(Containers::Process { why }),
-        (Err(words), Choice::Oci) => Err(Failure::Flag { flag: "containerizer", words }),
+        (Err(words), Choice::Oci) => Err(Failure::Flag {
+            flag: "containerizer",
+            words,
+        }),
     }
 }
 
 /// The runtime's name and version, if it works.
 fn runtime() -> Result<String, String> {
-    let asked = Command::new(RUNTIME).arg("--version").stdin(Stdio::null()).output();
+    let asked = Command::new(RUNTIME)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output();
     match asked {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err(format!("there is no {RUNTIME}; install it with `apt-get install {RUNTIME}`"))
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(format!(
+            "there is no {RUNTIME}; install it with `apt-get install {RUNTIME}`"
+        )),
         Err(error) => Err(format!("{RUNTIME} cannot be started: {error}")),
-        Ok(output) if !output.status.success() => Err(format!("{RUNTIME} does not work: {}", output.status)),
+        Ok(output) if !output.status.success() => {
+            Err(format!("{RUNTIME} does not work: {}", output.status))
+        }
         Ok(output) => {
             let text = String::from_utf8_lossy(&output.stdout);
             // `runc version 1.1.5+ds1`
@@ -106,13 +122,26 @@ mod tests {
     fn containers_are_used_where_they_can_be() {
         let works = || Ok("runc 1.1.5".to_owned());
         let missing = || Err("there is no runc".to_owned());
-        assert_eq!(decide(Choice::Auto, true, works).expect("oci").name(), "oci");
+        assert_eq!(
+            decide(Choice::Auto, true, works).expect("oci").name(),
+            "oci"
+        );
         let as_root = decide(Choice::Auto, true, missing).expect("process");
-        assert!(as_root.to_string().contains("there is no runc"), "{as_root}");
+        assert!(
+            as_root.to_string().contains("there is no runc"),
+            "{as_root}"
+        );
         let as_user = decide(Choice::Auto, false, works).expect("process");
         assert!(as_user.to_string().contains("need root"), "{as_user}");
-        assert_eq!(decide(Choice::Process, true, works).expect("process").name(), "process");
-        let refused = decide(Choice::Oci, false, works).expect_err("no root").to_string();
+        assert_eq!(
+            decide(Choice::Process, true, works)
+                .expect("process")
+                .name(),
+            "process"
+        );
+        let refused = decide(Choice::Oci, false, works)
+            .expect_err("no root")
+            .to_string();
         assert!(refused.contains("need root"), "{refused}");
     }
 }

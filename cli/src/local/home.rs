@@ -5,7 +5,9 @@
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
@@ -40,11 +42,16 @@ impl Home {
             let path = path.to_owned();
             move |source| Failure::File { path, source }
         };
-        DirBuilder::new().recursive(true).mode(0o755).create(&dir).map_err(failed(&dir))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&dir)
+            .map_err(failed(&dir))?;
         let dir = dir.canonicalize().map_err(failed(&dir))?;
         let about = fs::metadata(&dir).map_err(failed(&dir))?;
         if about.uid() != Uid::effective().as_raw() {
-            let words = "belongs to another user; give another directory: --work_dir=DIR".to_owned();
+            let words =
+                "belongs to another user; give another directory: --work_dir=DIR".to_owned();
             return Err(Failure::Document { path: dir, words });
         }
         let foreign = foreign(&dir).map_err(failed(&dir))?;
@@ -67,13 +74,19 @@ impl Home {
         match marker.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let pid = fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
+                let pid = fs::read_to_string(&path)
+                    .unwrap_or_default()
+                    .trim()
+                    .to_owned();
                 return Err(Failure::InUse { pid, dir });
             }
             Err(TryLockError::Error(source)) => return Err(Failure::File { path, source }),
         }
         fs::write(&path, format!("{}\n", std::process::id())).map_err(failed(&path))?;
-        Ok(Self { dir, _marker: marker })
+        Ok(Self {
+            dir,
+            _marker: marker,
+        })
     }
 
     /// The directory, without symbolic links in it.
@@ -89,7 +102,8 @@ impl Home {
         let path = self.dir.join(name);
         // Tasks of other users pass through, to their sandboxes and to our program.
         let made = DirBuilder::new().recursive(true).mode(0o755).create(&path);
-        made.map(|()| path.clone()).map_err(|source| Failure::File { path, source })
+        made.map(|()| path.clone())
+            .map_err(|source| Failure::File { path, source })
     }
 
     /// The log of the daemons, to be added to.
@@ -98,7 +112,11 @@ impl Home {
     /// If it cannot be opened.
     pub fn log_file(&self) -> Result<File, Failure> {
         let path = self.log();
-        let opened = OpenOptions::new().create(true).append(true).mode(0o644).open(&path);
+        let opened = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o644)
+            .open(&path);
         opened.map_err(|source| Failure::File { path, source })
     }
 
@@ -107,19 +125,25 @@ impl Home {
         self.dir.join(LOG)
     }
 
-    /// This very program under a path that every user may run, and that is there inside of containers: their root shows the
-    /// machine's, without the agents' directories.
+    /// This very program under a path that every user may run, and that is there inside of containers: their root
+    /// shows the machine's, without the agents' directories.
     ///
     /// # Errors
     /// If it cannot be copied.
     pub fn program(&self) -> Result<PathBuf, Failure> {
-        let running = std::env::current_exe()
-            .map_err(|source| Failure::Machine { what: "finding this program".to_owned(), source })?;
+        let running = std::env::current_exe().map_err(|source| Failure::Machine {
+            what: "finding this program".to_owned(),
+            source,
+        })?;
         let copy = self.sub("bin")?.join("mezzo");
-        let failed = |source| Failure::File { path: copy.clone(), source };
+        let failed = |source| Failure::File {
+            path: copy.clone(),
+            source,
+        };
         let _ = fs::remove_file(&copy);
         // A second name costs nothing, but needs the same file system and the right permissions.
-        let others_may_run = fs::metadata(&running).is_ok_and(|file| file.permissions().mode() & 0o005 == 0o005);
+        let others_may_run =
+            fs::metadata(&running).is_ok_and(|file| file.permissions().mode() & 0o005 == 0o005);
         if !others_may_run || fs::hard_link(&running, &copy).is_err() {
             fs::copy(&running, &copy).map_err(failed)?;
             fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).map_err(failed)?;
@@ -145,13 +169,20 @@ impl Home {
             Err(error) => Err(io::Error::other(error)),
         };
         let what = || format!("cleaning {}", self.dir.display());
-        cleaned.map_err(|source| Failure::Machine { what: what(), source })
+        cleaned.map_err(|source| Failure::Machine {
+            what: what(),
+            source,
+        })
     }
 }
 
 fn is_ours(name: &OsStr) -> bool {
-    let Some(name) = name.to_str() else { return false };
-    let agent = name.strip_prefix("agent-").is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()));
+    let Some(name) = name.to_str() else {
+        return false;
+    };
+    let agent = name
+        .strip_prefix("agent-")
+        .is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()));
     name == MARKER || OURS.contains(&name) || agent
 }
 
@@ -193,11 +224,17 @@ mod tests {
         let dir = root.path().join("deep/home");
         let home = Home::take(dir.clone()).expect("made");
         let again = Home::take(dir.clone()).expect_err("held");
-        assert!(matches!(&again, Failure::InUse { pid, .. } if *pid == std::process::id().to_string()), "{again}");
+        assert!(
+            matches!(&again, Failure::InUse { pid, .. } if *pid == std::process::id().to_string()),
+            "{again}"
+        );
         home.sub("agent-0/containers").expect("made");
         let program = home.program().expect("copied");
         assert!(fs::metadata(&program).expect("there").permissions().mode() & 0o005 == 0o005);
-        assert!(home.clean().await.expect("cleaned").is_empty(), "no process was left");
+        assert!(
+            home.clean().await.expect("cleaned").is_empty(),
+            "no process was left"
+        );
         assert!(!dir.join("agent-0").exists() && !dir.join("bin").exists());
         drop(home);
         Home::take(dir).expect("free again");
@@ -207,11 +244,19 @@ mod tests {
     fn a_directory_with_other_things_is_refused() {
         let root = tempfile::tempdir().expect("a directory");
         fs::write(root.path().join("thesis.txt"), "years of work").expect("writes");
-        let refused = Home::take(root.path().to_owned()).expect_err("not ours").to_string();
-        assert!(refused.contains("thesis.txt") && refused.contains("--work_dir"), "{refused}");
+        let refused = Home::take(root.path().to_owned())
+            .expect_err("not ours")
+            .to_string();
+        assert!(
+            refused.contains("thesis.txt") && refused.contains("--work_dir"),
+            "{refused}"
+        );
         assert!(root.path().join("thesis.txt").exists());
         let looks_like_ours = tempfile::tempdir().expect("a directory");
         fs::create_dir(looks_like_ours.path().join("bin")).expect("made");
-        assert!(Home::take(looks_like_ours.path().to_owned()).is_err(), "somebody else's bin");
+        assert!(
+            Home::take(looks_like_ours.path().to_owned()).is_err(),
+            "somebody else's bin"
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! What a cluster that was killed left on the machine: executors and tasks that live on, mounts, control groups.
 //!
 //! An executor is known by the plan in its arguments, a task by the sandbox in its environment, a mount by its place, a
-//! control group by a name made from the directory. Invariant: nothing is touched that does not name the directory that is
-//! being cleaned.
+//! control group by a name made from the directory. Invariant: nothing is touched that does not name the directory
+//! that is being cleaned.
 
 use std::ffi::OsString;
 use std::fs;
@@ -43,13 +43,20 @@ pub fn end(dir: &Path) -> io::Result<Vec<String>> {
         }
     }
     if ended > 0 {
-        lines.push(format!("cleaned    {ended} processes of a cluster that was killed"));
+        lines.push(format!(
+            "cleaned    {ended} processes of a cluster that was killed"
+        ));
     }
     let mounts = mounts_below(dir)?;
     for mount in mounts.iter().rev() {
         match umount2(mount, MntFlags::MNT_DETACH) {
             Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
-            Err(error) => return Err(io::Error::other(format!("unmounting {}: {error}", mount.display()))),
+            Err(error) => {
+                return Err(io::Error::other(format!(
+                    "unmounting {}: {error}",
+                    mount.display()
+                )));
+            }
         }
     }
     if !mounts.is_empty() {
@@ -57,7 +64,10 @@ pub fn end(dir: &Path) -> io::Result<Vec<String>> {
     }
     // Whatever is removed below must be ours, and not the machine's own files under another name.
     if let Some(mount) = mounts_below(dir)?.first() {
-        return Err(io::Error::other(format!("{} is still mounted", mount.display())));
+        return Err(io::Error::other(format!(
+            "{} is still mounted",
+            mount.display()
+        )));
     }
     let groups = groups_of(dir)?;
     for group in &groups {
@@ -71,9 +81,13 @@ pub fn end(dir: &Path) -> io::Result<Vec<String>> {
 
 /// Executors and tasks of agents below the directory, this process apart.
 fn processes_of(dir: &Path) -> Vec<Pid> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     let own = std::process::id();
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let pids = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     pids.filter(|pid| *pid != own && belongs(*pid, dir))
         .filter_map(|pid| i32::try_from(pid).ok().map(Pid::from_raw))
         .collect()
@@ -98,7 +112,9 @@ fn below(path: &[u8], dir: &Path) -> bool {
 
 /// Kills a process and waits until it is gone. `false` if it was gone already.
 fn end_process(pid: Pid, deadline: Instant) -> io::Result<bool> {
-    let Some(raw) = rustix::process::Pid::from_raw(pid.as_raw()) else { return Ok(false) };
+    let Some(raw) = rustix::process::Pid::from_raw(pid.as_raw()) else {
+        return Ok(false);
+    };
     let handle = match pidfd_open(raw, PidfdFlags::empty()) {
         Ok(handle) => handle,
         Err(rustix::io::Errno::SRCH) => return Ok(false),
@@ -110,7 +126,10 @@ fn end_process(pid: Pid, deadline: Instant) -> io::Result<bool> {
         Err(error) => return Err(io::Error::other(format!("ending process {pid}: {error}"))),
     }
     let left = deadline.saturating_duration_since(Instant::now());
-    let timeout = Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(1), tv_nsec: 0 };
+    let timeout = Timespec {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(1),
+        tv_nsec: 0,
+    };
     let mut polled = [PollFd::new(&handle, PollFlags::IN)];
     // It becomes readable when the process has ended.
     poll(&mut polled, Some(&timeout))?;
@@ -120,24 +139,33 @@ fn end_process(pid: Pid, deadline: Instant) -> io::Result<bool> {
 /// Mounts below the directory, outermost first.
 fn mounts_below(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let text = fs::read("/proc/self/mountinfo")?;
-    Ok(mount_points(&text).into_iter().filter(|point| point != dir && point.starts_with(dir)).collect())
+    Ok(mount_points(&text)
+        .into_iter()
+        .filter(|point| point != dir && point.starts_with(dir))
+        .collect())
 }
 
 /// The fifth field of each line, with its octal escapes undone (proc(5)).
 fn mount_points(mountinfo: &[u8]) -> Vec<PathBuf> {
     let lines = mountinfo.split(|byte| *byte == b'\n');
     let fields = lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
-    fields.map(|field| PathBuf::from(OsString::from_vec(unescape(field)))).collect()
+    fields
+        .map(|field| PathBuf::from(OsString::from_vec(unescape(field))))
+        .collect()
 }
 
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((first, after)) = rest.split_first() {
-        let octal = after.get(..3).filter(|digits| *first == b'\\' && digits.iter().all(|d| (b'0'..=b'7').contains(d)));
+        let octal = after
+            .get(..3)
+            .filter(|digits| *first == b'\\' && digits.iter().all(|d| (b'0'..=b'7').contains(d)));
         match octal {
             Some(digits) => {
-                let value = digits.iter().fold(0_u32, |value, digit| value * 8 + u32::from(digit - b'0'));
+                let value = digits
+                    .iter()
+                    .fold(0_u32, |value, digit| value * 8 + u32::from(digit - b'0'));
                 bytes.push(u8::try_from(value).unwrap_or(b'?'));
                 rest = &after[3..];
             }
@@ -159,16 +187,22 @@ fn groups_of(dir: &Path) -> io::Result<Vec<PathBuf>> {
     });
     let hierarchies = hierarchies.collect::<Vec<_>>().join("\n");
     let root = cgroups_root(dir);
-    let groups = mount_points(hierarchies.as_bytes()).into_iter().map(|point| point.join(&root));
+    let groups = mount_points(hierarchies.as_bytes())
+        .into_iter()
+        .map(|point| point.join(&root));
     Ok(groups.filter(|group| group.is_dir()).collect())
 }
 
 /// The control group below which those of a cluster in this directory lie: no two directories share one.
 pub fn cgroups_root(dir: &Path) -> String {
     // FNV-1a: a short name, and nothing depends on it being secret.
-    let hash = dir.as_os_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = dir
+        .as_os_str()
+        .as_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
     format!("mezzo-local-{hash:016x}")
 }
 
@@ -186,10 +220,17 @@ fn remove_group(group: &Path) -> io::Result<()> {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             // The kernel still takes the last processes apart.
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
+            Err(error)
+                if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline =>
+            {
                 std::thread::sleep(Duration::from_millis(5));
             }
-            Err(error) => return Err(io::Error::other(format!("removing {}: {error}", group.display()))),
+            Err(error) => {
+                return Err(io::Error::other(format!(
+                    "removing {}: {error}",
+                    group.display()
+                )));
+            }
         }
     }
 }
@@ -204,11 +245,17 @@ mod tests {
     /// A shell that waits for its input, which never comes.
     fn waiting(arguments: &[&OsStr], sandbox: Option<&Path>, dir: &Path) -> Child {
         let mut shell = Command::new("sh");
-        shell.args(arguments).current_dir(dir).env_remove("MESOS_DIRECTORY");
+        shell
+            .args(arguments)
+            .current_dir(dir)
+            .env_remove("MESOS_DIRECTORY");
         if let Some(sandbox) = sandbox {
             shell.env("MESOS_DIRECTORY", sandbox);
         }
-        shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        shell
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         shell.spawn().expect("starts")
     }
 
@@ -220,7 +267,10 @@ mod tests {
         // A program with the arguments of an executor.
         fs::write(dir.join(mezzo_executor::ENTRY_WORD), "read line").expect("writes");
         let [read, entry] = ["read line", mezzo_executor::ENTRY_WORD].map(OsStr::new);
-        let (flag, plan) = (OsStr::new("-c"), ours.path().join("agent-0/containers/x/plan.json"));
+        let (flag, plan) = (
+            OsStr::new("-c"),
+            ours.path().join("agent-0/containers/x/plan.json"),
+        );
         let sandbox = |root: &Path| root.join("agent-0/runs/1");
         let mut task = waiting(&[flag, read], Some(&sandbox(ours.path())), dir);
         let mut executor = waiting(&[entry, plan.as_os_str()], None, dir);
@@ -231,17 +281,26 @@ mod tests {
         let pid = |child: &Child| Pid::from_raw(i32::try_from(child.id()).expect("small"));
         let wanted = [pid(&task), pid(&executor)];
         let deadline = Instant::now() + PATIENCE;
-        while !wanted.iter().all(|pid| processes_of(ours.path()).contains(pid)) {
+        while !wanted
+            .iter()
+            .all(|pid| processes_of(ours.path()).contains(pid))
+        {
             assert!(Instant::now() < deadline, "they are not found");
             std::thread::yield_now();
         }
         let lines = end(ours.path()).expect("ends");
-        assert!(lines.iter().any(|line| line.contains("2 processes")), "{lines:?}");
+        assert!(
+            lines.iter().any(|line| line.contains("2 processes")),
+            "{lines:?}"
+        );
         for child in [&mut task, &mut executor] {
             assert!(!child.wait().expect("it has ended").success());
         }
         for child in [&mut stranger, &mut other_place] {
-            assert!(child.try_wait().expect("asked").is_none(), "it was none of ours");
+            assert!(
+                child.try_wait().expect("asked").is_none(),
+                "it was none of ours"
+            );
             child.kill().expect("killed");
             child.wait().expect("ended");
         }
@@ -250,6 +309,9 @@ mod tests {
     #[test]
     fn mount_points_are_read_with_their_blanks() {
         let text = b"36 35 98:0 /mnt1 /mnt/a\\040b rw - ext3 /dev/root rw\n40 35 0:1 / /mnt2 rw - tmpfs t rw\n";
-        assert_eq!(mount_points(text), [PathBuf::from("/mnt/a b"), PathBuf::from("/mnt2")]);
+        assert_eq!(
+            mount_points(text),
+            [PathBuf::from("/mnt/a b"), PathBuf::from("/mnt2")]
+        );
     }
 }

@@ -16,7 +16,10 @@ pub struct Port {
 pub fn usual(port: u16) -> Port {
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
         Ok(_) => Port { port, taken: false },
-        Err(error) => Port { port: 0, taken: error.kind() == ErrorKind::AddrInUse },
+        Err(error) => Port {
+            port: 0,
+            taken: error.kind() == ErrorKind::AddrInUse,
+        },
     }
 }
 
@@ -28,7 +31,13 @@ mod tests {
     fn a_taken_port_is_not_asked_for() {
         let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = held.local_addr().expect("an address").port();
-        assert_eq!(usual(port), Port { port: 0, taken: true });
+        assert_eq!(
+            usual(port),
+            Port {
+                port: 0,
+                taken: true
+            }
+        );
         drop(held);
         assert_eq!(usual(port), Port { port, taken: false });
     }

@@ -12,12 +12,18 @@ use crate::failure::Failure;
 /// If what was said makes no sense.
 pub fn total(said: Option<&str>, dir: &Path) -> Result<Resources, Failure> {
     let found = mezzo_agent::detect::detect(dir);
-    let total = found.and_then(|found| mezzo_agent::detect::complete(said.unwrap_or_default(), &found));
-    let refused = |words: String| Failure::Flag { flag: "resources", words };
+    let total =
+        found.and_then(|found| mezzo_agent::detect::complete(said.unwrap_or_default(), &found));
+    let refused = |words: String| Failure::Flag {
+        flag: "resources",
+        words,
+    };
     let total = total.map_err(|error| refused(error.to_string()))?;
     for (name, least) in [("cpus", Milli(10)), ("mem", Milli::whole(32))] {
         if total.scalar(name) < least {
-            return Err(refused(format!("{name} is less than {least}, the least that a task may ask for")));
+            return Err(refused(format!(
+                "{name} is less than {least}, the least that a task may ask for"
+            )));
         }
     }
     Ok(total)
@@ -35,7 +41,10 @@ pub fn split(total: &Resources, n: u32) -> Vec<Resources> {
             Value::Set(words) => vec![Value::Set(words.clone())],
         };
         for (share, value) in shares.iter_mut().zip(parts) {
-            share.insert(Resource { value, ..resource.clone() });
+            share.insert(Resource {
+                value,
+                ..resource.clone()
+            });
         }
     }
     shares
@@ -90,14 +99,23 @@ mod tests {
         assert!(all.scalar("cpus") >= Milli::whole(1) && all.scalar("mem") > Milli::ZERO);
         assert_eq!(all.ranges("ports").count(), 1001);
         let some = total(Some("cpus:0.5;ports:[1-2]"), Path::new("/")).expect("good");
-        assert_eq!((some.scalar("cpus"), some.scalar("mem")), (Milli(500), all.scalar("mem")));
+        assert_eq!(
+            (some.scalar("cpus"), some.scalar("mem")),
+            (Milli(500), all.scalar("mem"))
+        );
         assert_eq!(some.ranges("ports").count(), 2);
     }
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for (text, words) in [("cpus:x", "--resources"), ("cpus:0.001", "cpus is less"), ("mem:1", "mem is less")] {
-            let refused = total(Some(text), Path::new("/")).expect_err(text).to_string();
+        for (text, words) in [
+            ("cpus:x", "--resources"),
+            ("cpus:0.001", "cpus is less"),
+            ("mem:1", "mem is less"),
+        ] {
+            let refused = total(Some(text), Path::new("/"))
+                .expect_err(text)
+                .to_string();
             assert!(refused.contains(words), "{refused}");
         }
     }

@@ -1,6 +1,6 @@
 //! Starts the daemons of a local cluster, one after another, each ready before the next.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -55,7 +55,10 @@ impl Parts {
         stop: &Stop,
         tell: fn(&str) -> Result<(), Failure>,
     ) -> Result<Self, Failure> {
-        let shares = share::split(&share::total(flags.resources.as_deref(), home.dir())?, flags.agents);
+        let shares = share::split(
+            &share::total(flags.resources.as_deref(), home.dir())?,
+            flags.agents,
+        );
         let mut lines = vec![format!("containers {containers}")];
         let mut say = |line: String| {
             tell(&line)?;
@@ -63,7 +66,11 @@ impl Parts {
             Ok::<(), Failure>(())
         };
 
-        let stops = Stops { master: stop.child(), agents: stop.child(), frameworks: stop.child() };
+        let stops = Stops {
+            master: stop.child(),
+            agents: stop.child(),
+            frameworks: stop.child(),
+        };
         let port = ports::usual(5050);
         let dir = home.sub("master")?;
         let given = read(&[
@@ -72,14 +79,23 @@ impl Parts {
             format!("--work_dir={}", dir.display()),
             "--cluster=local".to_owned(),
         ])?;
-        let master = mezzo_master::start(given, stops.master.clone()).await.map_err(refused("master"))?;
+        let master = mezzo_master::start(given, stops.master.clone())
+            .await
+            .map_err(refused("master"))?;
         ready("master", &master.health).await?;
         say(place("master", 5050, port, master.addr))?;
 
         let mut agents = Vec::new();
         for (index, share) in shares.iter().enumerate() {
             let name = format!("agent-{index}");
-            let port = if index == 0 { ports::usual(5051) } else { Port { port: 0, taken: false } };
+            let port = if index == 0 {
+                ports::usual(5051)
+            } else {
+                Port {
+                    port: 0,
+                    taken: false,
+                }
+            };
             let dir = home.sub(&name)?;
             let given = read(&[
                 listen(port),
@@ -87,12 +103,15 @@ impl Parts {
                 format!("--work_dir={}", dir.display()),
                 format!("--resources={share}"),
                 format!("--containerizers={}", containers.name()),
+                format!("--hostname={}", hostname(index)),
                 format!("--attributes=agent:{name}"),
                 format!("--cgroups_root={}", leftovers::cgroups_root(home.dir())),
                 format!("--executor_program={}", program.display()),
                 format!("--hidden_dirs={}", hidden(home, flags.agents).join(",")),
             ])?;
-            let agent = mezzo_agent::start(given, stops.agents.clone()).await.map_err(refused(&name))?;
+            let agent = mezzo_agent::start(given, stops.agents.clone())
+                .await
+                .map_err(refused(&name))?;
             ready(&name, &agent.health).await?;
             say(format!("{}  {share}", place(&name, 5051, port, agent.addr)))?;
             agents.push(agent);
@@ -100,17 +119,28 @@ impl Parts {
 
         let port = ports::usual(8080);
         let given = read(&framework(home, "service", port, master.addr)?)?;
-        let service = mezzo_service::start(given, stops.frameworks.clone()).await.map_err(refused("service"))?;
+        let service = mezzo_service::start(given, stops.frameworks.clone())
+            .await
+            .map_err(refused("service"))?;
         ready("service", &service.health).await?;
         say(place("service", 8080, port, service.addr))?;
 
         let port = ports::usual(9000);
         let given = read(&framework(home, "batch", port, master.addr)?)?;
-        let batch = mezzo_batch::start(given, stops.frameworks.clone()).await.map_err(refused("batch"))?;
+        let batch = mezzo_batch::start(given, stops.frameworks.clone())
+            .await
+            .map_err(refused("batch"))?;
         ready("batch", &batch.health).await?;
         say(place("batch", 9000, port, batch.addr))?;
         say(format!("log        {}", home.log().display()))?;
-        Ok(Self { master, agents, service, batch, stops, lines })
+        Ok(Self {
+            master,
+            agents,
+            service,
+            batch,
+            stops,
+            lines,
+        })
     }
 
     /// Where they are.
@@ -152,14 +182,28 @@ impl Parts {
     }
 }
 
+/// An address of the loopback interface for each agent, so that their names differ and can be opened.
+fn hostname(index: usize) -> IpAddr {
+    IpAddr::from([127, 0, 0, u8::try_from(index + 1).unwrap_or(1)])
+}
+
 /// What containers are not to see: the state of the other daemons. An agent hides its own directory by itself.
 fn hidden(home: &Home, agents: u32) -> Vec<String> {
     let agents = (0..agents).map(|index| format!("agent-{index}"));
-    let all = ["master", "service", "batch"].map(str::to_owned).into_iter().chain(agents);
-    all.map(|name| home.dir().join(name).display().to_string()).collect()
+    let all = ["master", "service", "batch"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(agents);
+    all.map(|name| home.dir().join(name).display().to_string())
+        .collect()
 }
 
-fn framework(home: &Home, name: &str, port: Port, master: SocketAddr) -> Result<Vec<String>, Failure> {
+fn framework(
+    home: &Home,
+    name: &str,
+    port: Port,
+    master: SocketAddr,
+) -> Result<Vec<String>, Failure> {
     let dir = home.sub(name)?;
     let mut given = vec![
         listen(port),
@@ -191,23 +235,34 @@ fn listen(port: Port) -> String {
 
 /// `master     http://127.0.0.1:5050`, and why not at the usual port.
 fn place(name: &str, usual: u16, port: Port, addr: SocketAddr) -> String {
-    let why = if port.taken { format!(" (port {usual} is taken)") } else { String::new() };
+    let why = if port.taken {
+        format!(" (port {usual} is taken)")
+    } else {
+        String::new()
+    };
     format!("{name:<10} http://{addr}{why}")
 }
 
 /// Reads flags as the command line would.
 fn read<F: Args>(given: &[String]) -> Result<F, Failure> {
     let command = F::augment_args(Command::new("mezzo")).no_binary_name(true);
-    let matches = command.try_get_matches_from(std::iter::once("--ip=127.0.0.1").chain(given.iter().map(String::as_str)));
-    matches.and_then(|matches| F::from_arg_matches(&matches)).map_err(|error| Failure::Start {
-        daemon: "local".to_owned(),
-        words: error.to_string(),
-    })
+    let matches = command.try_get_matches_from(
+        std::iter::once("--ip=127.0.0.1").chain(given.iter().map(String::as_str)),
+    );
+    matches
+        .and_then(|matches| F::from_arg_matches(&matches))
+        .map_err(|error| Failure::Start {
+            daemon: "local".to_owned(),
+            words: error.to_string(),
+        })
 }
 
 fn refused<E: std::fmt::Display>(daemon: &str) -> impl FnOnce(E) -> Failure {
     let daemon = daemon.to_owned();
-    move |error| Failure::Start { daemon, words: error.to_string() }
+    move |error| Failure::Start {
+        daemon,
+        words: error.to_string(),
+    }
 }
 
 async fn ready(daemon: &str, health: &Health) -> Result<(), Failure> {
@@ -216,7 +271,10 @@ async fn ready(daemon: &str, health: &Health) -> Result<(), Failure> {
         Err(_) => {
             let why = health.now().err().unwrap_or_default();
             let words = format!("it is not ready after {} s: {why}", READY.as_secs());
-            Err(Failure::Start { daemon: daemon.to_owned(), words })
+            Err(Failure::Start {
+                daemon: daemon.to_owned(),
+                words,
+            })
         }
     }
 }
@@ -228,18 +286,52 @@ mod tests {
     #[test]
     fn a_place_tells_of_a_taken_port() {
         let addr = SocketAddr::from(([127, 0, 0, 1], 40_123));
-        let usual = place("master", 5050, Port { port: 5050, taken: false }, addr);
+        let usual = place(
+            "master",
+            5050,
+            Port {
+                port: 5050,
+                taken: false,
+            },
+            addr,
+        );
         assert_eq!(usual, "master     http://127.0.0.1:40123");
-        let other = place("batch", 9000, Port { port: 0, taken: true }, addr);
-        assert_eq!(other, "batch      http://127.0.0.1:40123 (port 9000 is taken)");
+        let other = place(
+            "batch",
+            9000,
+            Port {
+                port: 0,
+                taken: true,
+            },
+            addr,
+        );
+        assert_eq!(
+            other,
+            "batch      http://127.0.0.1:40123 (port 9000 is taken)"
+        );
+    }
+
+    #[test]
+    fn agents_have_addresses_of_their_own() {
+        assert_eq!(
+            (hostname(0).to_string(), hostname(63).to_string()),
+            ("127.0.0.1".into(), "127.0.0.64".into())
+        );
+        assert!(hostname(63).is_loopback());
     }
 
     #[test]
     fn flags_are_read_as_the_command_line_would() {
-        let given = ["--port=0".to_owned(), "--work_dir=/x".to_owned(), "--master=h:1".to_owned()];
+        let given = [
+            "--port=0".to_owned(),
+            "--work_dir=/x".to_owned(),
+            "--master=h:1".to_owned(),
+        ];
         let flags: mezzo_batch::Flags = read(&given).expect("good");
         assert_eq!((flags.port, flags.master.as_str()), (0, "h:1"));
-        let bad = read::<mezzo_batch::Flags>(&["--no_such_flag".to_owned()]).expect_err("bad").to_string();
+        let bad = read::<mezzo_batch::Flags>(&["--no_such_flag".to_owned()])
+            .expect_err("bad")
+            .to_string();
         assert!(bad.contains("no_such_flag"), "{bad}");
     }
 }

@@ -76,7 +76,11 @@ pub struct Run {
 impl Snapshot {
     /// Takes in what the master said.
     pub fn see(&mut self, cluster: &Cluster) {
-        self.agents = cluster.agents.iter().filter(|agent| agent.state == "active").count();
+        self.agents = cluster
+            .agents
+            .iter()
+            .filter(|agent| agent.state == "active")
+            .count();
         (self.total, self.used) = cluster.amounts();
         let line = |task: &crate::cluster::Task| {
             let state = task.state.trim_start_matches("TASK_").to_ascii_lowercase();
@@ -84,7 +88,11 @@ impl Snapshot {
         };
         let (live, ended): (Vec<_>, Vec<_>) = cluster.tasks.iter().partition(|task| !task.ended);
         // Of those that have ended the newest is the most interesting.
-        self.tasks = live.into_iter().chain(ended.into_iter().rev()).map(line).collect();
+        self.tasks = live
+            .into_iter()
+            .chain(ended.into_iter().rev())
+            .map(line)
+            .collect();
     }
 }
 
@@ -106,7 +114,11 @@ pub fn changes(before: &Snapshot, now: &Snapshot) -> Vec<String> {
         if old == Some(app) {
             continue;
         }
-        let at = if app.urls.is_empty() { String::new() } else { format!(" at {}", app.urls.join(" ")) };
+        let at = if app.urls.is_empty() {
+            String::new()
+        } else {
+            format!(" at {}", app.urls.join(" "))
+        };
         lines.push(format!("{}: {}{at}", app.id, app.words()));
     }
     for old in &before.apps {
@@ -147,14 +159,21 @@ pub struct Screen {
 impl Screen {
     /// A screen with these lines on top; they stand there already, so that they are shown once.
     pub fn new(head: &[String]) -> Self {
-        Self { head: head.to_vec(), drawn: 0, last: Vec::new() }
+        Self {
+            head: head.to_vec(),
+            drawn: 0,
+            last: Vec::new(),
+        }
     }
 
     /// What to write so that the terminal of so many columns and rows shows this; nothing if it does already.
     pub fn draw(&mut self, now: &Snapshot, (columns, rows): (usize, usize)) -> String {
         // Room for the lines above, and for the cursor.
         let room = rows.saturating_sub(1).max(5);
-        let mut lines: Vec<String> = lines_of(now).into_iter().map(|line| cut(&line, columns)).collect();
+        let mut lines: Vec<String> = lines_of(now)
+            .into_iter()
+            .map(|line| cut(&line, columns))
+            .collect();
         if lines.len() > room {
             lines.truncate(room - 1);
             lines.push(cut("...", columns));
@@ -196,19 +215,32 @@ fn lines_of(now: &Snapshot) -> Vec<String> {
             lines.extend(table(titles, rows).lines().map(str::to_owned));
         }
     };
-    let apps = now.apps.iter().map(|app| vec![app.id.clone(), app.words(), app.urls.join(" ")]);
+    let apps = now
+        .apps
+        .iter()
+        .map(|app| vec![app.id.clone(), app.words(), app.urls.join(" ")]);
     add(&["APP", "INSTANCES", "WHERE"], apps.collect());
     let jobs = now.jobs.iter().map(|job| {
-        let last = job.runs.last().map_or_else(String::new, |run| format!("{} {}", run.id, run.status));
-        let counts = format!("{} active, {} succeeded, {} failed", job.active, job.succeeded, job.failed);
+        let last = job
+            .runs
+            .last()
+            .map_or_else(String::new, |run| format!("{} {}", run.id, run.status));
+        let counts = format!(
+            "{} active, {} succeeded, {} failed",
+            job.active, job.succeeded, job.failed
+        );
         vec![job.id.clone(), counts, last]
     });
     add(&["JOB", "RUNS", "LAST"], jobs.collect());
     let tasks = now.tasks.iter().take(TASKS_SHOWN);
-    let tasks = tasks.map(|(id, state, host)| vec![middle(id, ID_WIDTH), state.clone(), host.clone()]);
+    let tasks =
+        tasks.map(|(id, state, host)| vec![middle(id, ID_WIDTH), state.clone(), host.clone()]);
     add(&["TASK", "STATE", "HOST"], tasks.collect());
     if now.tasks.len() > TASKS_SHOWN {
-        lines.push(format!("and {} more: `mezzo tasks --all`", now.tasks.len() - TASKS_SHOWN));
+        lines.push(format!(
+            "and {} more: `mezzo tasks --all`",
+            now.tasks.len() - TASKS_SHOWN
+        ));
     }
     lines
 }
@@ -229,7 +261,10 @@ fn middle(text: &str, width: usize) -> String {
 
 /// A line that does not wrap, and that cannot move the cursor: ids and hosts come from outside.
 fn cut(line: &str, columns: usize) -> String {
-    line.chars().filter(|sign| !sign.is_control()).take(columns).collect()
+    line.chars()
+        .filter(|sign| !sign.is_control())
+        .take(columns)
+        .collect()
 }
 
 #[cfg(test)]
@@ -243,49 +278,102 @@ mod tests {
             running,
             healthy,
             checked: true,
-            urls: if running > 0 { vec!["http://127.0.0.1:31000".to_owned()] } else { Vec::new() },
+            urls: if running > 0 {
+                vec!["http://127.0.0.1:31000".to_owned()]
+            } else {
+                Vec::new()
+            },
         }
     }
 
     fn job(status: &str) -> Job {
-        let run = Run { id: "20260101".to_owned(), status: status.to_owned() };
-        Job { id: "sum".to_owned(), active: 1, succeeded: 0, failed: 0, runs: vec![run] }
+        let run = Run {
+            id: "20260101".to_owned(),
+            status: status.to_owned(),
+        };
+        Job {
+            id: "sum".to_owned(),
+            active: 1,
+            succeeded: 0,
+            failed: 0,
+            runs: vec![run],
+        }
     }
 
     #[test]
     fn only_changes_are_told() {
         let none = Snapshot::default();
-        let first = Snapshot { apps: vec![app(0, 0)], jobs: vec![job("STARTING")], ..none.clone() };
-        let expected = ["/hello: 0 of 1 running, 0 healthy", "sum: run 20260101: STARTING"];
+        let first = Snapshot {
+            apps: vec![app(0, 0)],
+            jobs: vec![job("STARTING")],
+            ..none.clone()
+        };
+        let expected = [
+            "/hello: 0 of 1 running, 0 healthy",
+            "sum: run 20260101: STARTING",
+        ];
         assert_eq!(changes(&none, &first), expected);
         assert!(changes(&first, &first).is_empty());
-        let second = Snapshot { apps: vec![app(1, 1)], jobs: vec![job("SUCCESS")], ..none.clone() };
+        let second = Snapshot {
+            apps: vec![app(1, 1)],
+            jobs: vec![job("SUCCESS")],
+            ..none.clone()
+        };
         let expected = [
             "/hello: 1 of 1 running, 1 healthy at http://127.0.0.1:31000",
             "sum: run 20260101: SUCCESS",
         ];
         assert_eq!(changes(&first, &second), expected);
-        let away = Snapshot { away: vec!["the service framework does not answer".to_owned()], ..second.clone() };
-        assert_eq!(changes(&second, &away), ["the service framework does not answer"]);
+        let away = Snapshot {
+            away: vec!["the service framework does not answer".to_owned()],
+            ..second.clone()
+        };
+        assert_eq!(
+            changes(&second, &away),
+            ["the service framework does not answer"]
+        );
         assert_eq!(changes(&second, &none), ["/hello: gone"]);
     }
 
     #[test]
     fn a_screen_is_redrawn_in_place_and_fits() {
-        let tasks: Vec<_> = (0..40).map(|n| (format!("t-{n}"), "running".to_owned(), "h".to_owned())).collect();
-        let now = Snapshot { apps: vec![app(1, 1)], jobs: vec![job("ACTIVE")], tasks, agents: 1, ..Snapshot::default() };
+        let tasks: Vec<_> = (0..40)
+            .map(|n| (format!("t-{n}"), "running".to_owned(), "h".to_owned()))
+            .collect();
+        let now = Snapshot {
+            apps: vec![app(1, 1)],
+            jobs: vec![job("ACTIVE")],
+            tasks,
+            agents: 1,
+            ..Snapshot::default()
+        };
         let mut screen = Screen::new(&["master".to_owned()]);
         let first = screen.draw(&now, (80, 60));
-        assert!(first.contains("/hello  1 of 1 running, 1 healthy  http://127.0.0.1:31000"), "{first}");
-        assert!(first.contains("t-14") && !first.contains("t-15") && first.contains("and 25 more"), "{first}");
+        assert!(
+            first.contains("/hello  1 of 1 running, 1 healthy  http://127.0.0.1:31000"),
+            "{first}"
+        );
+        assert!(
+            first.contains("t-14") && !first.contains("t-15") && first.contains("and 25 more"),
+            "{first}"
+        );
         assert!(!first.contains('\x1b'));
         assert_eq!(screen.draw(&now, (80, 60)), "", "nothing changed");
-        let changed = Snapshot { apps: vec![app(0, 0)], ..now.clone() };
+        let changed = Snapshot {
+            apps: vec![app(0, 0)],
+            ..now.clone()
+        };
         let again = screen.draw(&changed, (80, 60));
-        assert!(again.starts_with(&format!("\x1b[{}A\x1b[J", first.lines().count())), "{again:?}");
+        assert!(
+            again.starts_with(&format!("\x1b[{}A\x1b[J", first.lines().count())),
+            "{again:?}"
+        );
         let mut small = Screen::new(&[]);
         let drawn = small.draw(&now, (20, 8));
-        assert!(drawn.lines().all(|line| line.chars().count() <= 20) && drawn.lines().count() <= 8, "{drawn}");
+        assert!(
+            drawn.lines().all(|line| line.chars().count() <= 20) && drawn.lines().count() <= 8,
+            "{drawn}"
+        );
         assert!(drawn.ends_with("...\n"));
     }
 

@@ -21,7 +21,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// # Errors
 /// If it cannot be written down. A part that does not answer is told of, and asked again.
 pub async fn go_on(endpoints: &Endpoints, head: &[String], terminal: bool) -> Result<(), Failure> {
-    let writing = |source| Failure::Machine { what: "writing".to_owned(), source };
+    let writing = |source| Failure::Machine {
+        what: "writing".to_owned(),
+        source,
+    };
     let mut eyes = Eyes::open(endpoints).await?;
     let mut before = Snapshot::default();
     let mut screen = Screen::new(head);
@@ -33,7 +36,10 @@ pub async fn go_on(endpoints: &Endpoints, head: &[String], terminal: bool) -> Re
         let text = if terminal {
             screen.draw(&now, size())
         } else {
-            changes(&before, &now).into_iter().map(|line| format!("{line}\n")).collect()
+            changes(&before, &now)
+                .into_iter()
+                .map(|line| format!("{line}\n"))
+                .collect()
         };
         if !text.is_empty() {
             say(&text).map_err(writing)?;
@@ -45,7 +51,9 @@ pub async fn go_on(endpoints: &Endpoints, head: &[String], terminal: bool) -> Re
 /// Columns and rows of the terminal.
 fn size() -> (usize, usize) {
     match rustix::termios::tcgetwinsize(std::io::stdout()) {
-        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (usize::from(size.ws_col), usize::from(size.ws_row)),
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => {
+            (usize::from(size.ws_col), usize::from(size.ws_row))
+        }
         Ok(_) | Err(_) => (80, 24),
     }
 }
@@ -75,7 +83,10 @@ impl Eyes {
         );
         let mut snapshot = Snapshot::default();
         let mut away = |failure: Failure| snapshot.away.push(failure.to_string());
-        let cluster = state.map_err(&mut away).map(|state| Cluster::of(&state)).unwrap_or_default();
+        let cluster = state
+            .map_err(&mut away)
+            .map(|state| Cluster::of(&state))
+            .unwrap_or_default();
         let apps = apps.map_err(&mut away).unwrap_or_default();
         let tasks = tasks.map_err(&mut away).unwrap_or_default();
         let jobs = jobs.map_err(&mut away).unwrap_or_default();
@@ -90,7 +101,9 @@ impl Eyes {
 fn app_of(app: &Value, tasks: &[Value]) -> App {
     let count = |name: &str| app[name].as_u64().unwrap_or(0);
     let id = app["id"].as_str().unwrap_or_default().to_owned();
-    let own = tasks.iter().filter(|task| task["appId"] == id.as_str() && task["state"] == "TASK_RUNNING");
+    let own = tasks
+        .iter()
+        .filter(|task| task["appId"] == id.as_str() && task["state"] == "TASK_RUNNING");
     let urls = own.filter_map(|task| {
         let host = task["host"].as_str()?;
         let port = task["ports"].as_array()?.first()?.as_u64()?;
@@ -101,7 +114,9 @@ fn app_of(app: &Value, tasks: &[Value]) -> App {
         wanted: count("instances"),
         running: count("tasksRunning"),
         healthy: count("tasksHealthy"),
-        checked: app["healthChecks"].as_array().is_some_and(|checks| !checks.is_empty()),
+        checked: app["healthChecks"]
+            .as_array()
+            .is_some_and(|checks| !checks.is_empty()),
         id,
     }
 }
@@ -113,7 +128,12 @@ fn job_of(job: &Value) -> Job {
     };
     let history = &job["history"];
     let list = |value: &Value, status: &str| -> Vec<Run> {
-        value.as_array().into_iter().flatten().map(|one| run(one, status)).collect()
+        value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|one| run(one, status))
+            .collect()
     };
     let mut runs = list(&history["successfulFinishedRuns"], "SUCCESS");
     runs.extend(list(&history["failedFinishedRuns"], "FAILED"));
@@ -143,13 +163,20 @@ mod tests {
             json!({"appId": "/b", "state": "TASK_RUNNING", "host": "h", "ports": [31003]}),
         ];
         let seen = app_of(&app, &tasks);
-        assert_eq!((seen.urls.as_slice(), seen.checked), (&["http://h:31000".to_owned()][..], true));
+        assert_eq!(
+            (seen.urls.as_slice(), seen.checked),
+            (&["http://h:31000".to_owned()][..], true)
+        );
         let job = json!({
             "id": "j", "activeRuns": [{"id": "2", "status": "ACTIVE"}],
             "history": {"successCount": 1, "failureCount": 0, "successfulFinishedRuns": [{"id": "1"}]},
         });
         let seen = job_of(&job);
-        let runs: Vec<(&str, &str)> = seen.runs.iter().map(|run| (run.id.as_str(), run.status.as_str())).collect();
+        let runs: Vec<(&str, &str)> = seen
+            .runs
+            .iter()
+            .map(|run| (run.id.as_str(), run.status.as_str()))
+            .collect();
         assert_eq!(runs, [("1", "SUCCESS"), ("2", "ACTIVE")]);
         assert_eq!((seen.active, seen.succeeded), (1, 1));
     }

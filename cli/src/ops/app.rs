@@ -79,16 +79,29 @@ pub enum AppCommand {
 /// If the service framework does not answer or refuses, or an app does not run in time.
 pub async fn run(command: AppCommand) -> Result<(), Failure> {
     match command {
-        AppCommand::Deploy { files, no_wait, timeout, force, place } => {
-            deploy_all(&files, (!no_wait).then_some(timeout), force, &place).await
-        }
+        AppCommand::Deploy {
+            files,
+            no_wait,
+            timeout,
+            force,
+            place,
+        } => deploy_all(&files, (!no_wait).then_some(timeout), force, &place).await,
         AppCommand::List { place } => list(&place).await,
-        AppCommand::Scale { id, instances, force, place } => {
+        AppCommand::Scale {
+            id,
+            instances,
+            force,
+            place,
+        } => {
             let service = Rest::service(&place.endpoints()?);
             let path = with_force(&app_path(&id), force);
             let changed = json!({"instances": instances});
             let answered = service.ask(Method::PUT, &path, Some(&changed)).await?;
-            tell(&answered, &format!("{id} goes to {instances} instances"), &place)
+            tell(
+                &answered,
+                &format!("{id} goes to {instances} instances"),
+                &place,
+            )
         }
         AppCommand::Kill { id, force, place } => {
             let service = Rest::service(&place.endpoints()?);
@@ -134,7 +147,10 @@ async fn deploy_all(
                         text(&job["id"]),
                         file.display()
                     );
-                    return Err(Failure::Document { path: file.clone(), words });
+                    return Err(Failure::Document {
+                        path: file.clone(),
+                        words,
+                    });
                 }
             }
         }
@@ -144,7 +160,11 @@ async fn deploy_all(
     for app in &apps {
         let deployed = deploy::app(&service, app, force).await?;
         if place.output == Format::Table {
-            let how = if deployed.replaced { "is being replaced" } else { "is being started" };
+            let how = if deployed.replaced {
+                "is being replaced"
+            } else {
+                "is being started"
+            };
             answer(&format!("{} {how}\n", deployed.id))?;
         }
         done.push(deployed);
@@ -152,7 +172,14 @@ async fn deploy_all(
     if let Some(seconds) = wait {
         let deadline = Instant::now() + Duration::from_secs(seconds);
         for deployed in &done {
-            wait_for(&service, &deployed.deployments, &deployed.id, deadline, seconds).await?;
+            wait_for(
+                &service,
+                &deployed.deployments,
+                &deployed.id,
+                deadline,
+                seconds,
+            )
+            .await?;
             if place.output == Format::Table {
                 answer(&format!("{} runs\n", deployed.id))?;
             }
@@ -162,7 +189,12 @@ async fn deploy_all(
         let running = wait.is_some();
         let done: Vec<Done> = done
             .into_iter()
-            .map(|one| Done { id: one.id, replaced: one.replaced, deployments: one.deployments, running })
+            .map(|one| Done {
+                id: one.id,
+                replaced: one.replaced,
+                deployments: one.deployments,
+                running,
+            })
             .collect();
         answer(&output::json(&done))?;
     }
@@ -184,7 +216,10 @@ async fn wait_for(
             break;
         }
         if Instant::now() >= deadline {
-            return Err(Failure::Late { what: format!("the deployment of {id}"), seconds });
+            return Err(Failure::Late {
+                what: format!("the deployment of {id}"),
+                seconds,
+            });
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
@@ -230,15 +265,25 @@ impl App {
             staged: count("tasksStaged"),
             cpus: app["cpus"].as_f64().unwrap_or(0.0),
             mem: app["mem"].as_f64().unwrap_or(0.0),
-            deploying: app["deployments"].as_array().is_some_and(|list| !list.is_empty()),
+            deploying: app["deployments"]
+                .as_array()
+                .is_some_and(|list| !list.is_empty()),
             command,
         }
     }
 }
 
 impl Row for App {
-    const TITLES: &'static [&'static str] =
-        &["ID", "RUNNING", "HEALTHY", "UNHEALTHY", "CPUS", "MEM", "DEPLOYING", "COMMAND"];
+    const TITLES: &'static [&'static str] = &[
+        "ID",
+        "RUNNING",
+        "HEALTHY",
+        "UNHEALTHY",
+        "CPUS",
+        "MEM",
+        "DEPLOYING",
+        "COMMAND",
+    ];
 
     fn cells(&self) -> Vec<String> {
         vec![
@@ -275,6 +320,9 @@ mod tests {
                         /hello  2/3      1        0          0.1   64M  yes        mezzo hello\n";
         assert_eq!(rows(&[App::of(&app)], Format::Table), expected);
         let args = App::of(&json!({"id": "/x", "args": ["/bin/echo", "a"]}));
-        assert_eq!((args.command.as_str(), args.deploying), ("/bin/echo a", false));
+        assert_eq!(
+            (args.command.as_str(), args.deploying),
+            ("/bin/echo a", false)
+        );
     }
 }

@@ -52,9 +52,12 @@ pub enum JobCommand {
 /// If the batch framework does not answer or refuses, or a run that was waited for failed.
 pub async fn run(command: JobCommand) -> Result<(), Failure> {
     match command {
-        JobCommand::Run { what, wait, timeout, place } => {
-            start(&what, wait.then_some(timeout), &place).await
-        }
+        JobCommand::Run {
+            what,
+            wait,
+            timeout,
+            place,
+        } => start(&what, wait.then_some(timeout), &place).await,
         JobCommand::List { place } => list(&place).await,
     }
 }
@@ -74,7 +77,11 @@ async fn start(what: &str, wait: Option<u64>, place: &Where) -> Result<(), Failu
         if place.output == Format::Table {
             answer(&format!("run {run} of {job} is started\n"))?;
         }
-        started.push(Started { job, run, status: "STARTING".to_owned() });
+        started.push(Started {
+            job,
+            run,
+            status: "STARTING".to_owned(),
+        });
     }
     let mut failed = None;
     if let Some(seconds) = wait {
@@ -83,11 +90,18 @@ async fn start(what: &str, wait: Option<u64>, place: &Where) -> Result<(), Failu
             let ended = wait_for(&batch, one, deadline, seconds).await?;
             one.status = text(&ended["status"]);
             if place.output == Format::Table {
-                answer(&format!("run {} of {} ended: {}\n", one.run, one.job, one.status))?;
+                answer(&format!(
+                    "run {} of {} ended: {}\n",
+                    one.run, one.job, one.status
+                ))?;
             }
             if one.status != "SUCCESS" {
                 let words = last_words(&ended);
-                failed = Some(Failure::RunFailed { job: one.job.clone(), run: one.run.clone(), words });
+                failed = Some(Failure::RunFailed {
+                    job: one.job.clone(),
+                    run: one.run.clone(),
+                    words,
+                });
             }
         }
     }
@@ -100,7 +114,8 @@ async fn start(what: &str, wait: Option<u64>, place: &Where) -> Result<(), Failu
 /// The ids of the jobs to run; those of a file are made or replaced.
 async fn jobs_of(what: &str, batch: &Rest) -> Result<Vec<String>, Failure> {
     // A job's id has no slash and no JSON at its end; what looks like a file is one.
-    let is_file = what == "-" || what.contains('/') || what.ends_with(".json") || Path::new(what).is_file();
+    let is_file =
+        what == "-" || what.contains('/') || what.ends_with(".json") || Path::new(what).is_file();
     if !is_file {
         return Ok(vec![what.to_owned()]);
     }
@@ -110,8 +125,10 @@ async fn jobs_of(what: &str, batch: &Rest) -> Result<Vec<String>, Failure> {
         match document {
             Document::Job(job) => jobs.push(deploy::job(batch, &job).await?),
             Document::App(app) => {
-                let words =
-                    format!("{} is an app: deploy it with `mezzo app deploy {what}`", text(&app["id"]));
+                let words = format!(
+                    "{} is an app: deploy it with `mezzo app deploy {what}`",
+                    text(&app["id"])
+                );
                 return Err(Failure::Document { path, words });
             }
         }
@@ -119,7 +136,12 @@ async fn jobs_of(what: &str, batch: &Rest) -> Result<Vec<String>, Failure> {
     Ok(jobs)
 }
 
-async fn wait_for(batch: &Rest, one: &Started, deadline: Instant, seconds: u64) -> Result<Value, Failure> {
+async fn wait_for(
+    batch: &Rest,
+    one: &Started,
+    deadline: Instant,
+    seconds: u64,
+) -> Result<Value, Failure> {
     let path = format!("{}/runs/{}", job_path(&one.job), escape(&one.run));
     loop {
         let run = batch.ask(Method::GET, &path, None).await?;
@@ -141,7 +163,9 @@ fn last_words(run: &Value) -> String {
         Some(message) => message.to_owned(),
         None => text(&task["status"]),
     });
-    words.filter(|words| !words.is_empty()).unwrap_or_else(|| "no task of it was started".to_owned())
+    words
+        .filter(|words| !words.is_empty())
+        .unwrap_or_else(|| "no task of it was started".to_owned())
 }
 
 #[derive(Debug, Serialize)]
@@ -181,7 +205,15 @@ impl Job {
 }
 
 impl Row for Job {
-    const TITLES: &'static [&'static str] = &["ID", "ACTIVE", "SUCCEEDED", "FAILED", "CPUS", "MEM", "COMMAND"];
+    const TITLES: &'static [&'static str] = &[
+        "ID",
+        "ACTIVE",
+        "SUCCEEDED",
+        "FAILED",
+        "CPUS",
+        "MEM",
+        "COMMAND",
+    ];
 
     fn cells(&self) -> Vec<String> {
         vec![
@@ -198,7 +230,9 @@ impl Row for Job {
 
 async fn list(place: &Where) -> Result<(), Failure> {
     let batch = Rest::batch(&place.endpoints()?);
-    let jobs = batch.list("/v2/jobs?embed=activeRuns,historySummary", None).await?;
+    let jobs = batch
+        .list("/v2/jobs?embed=activeRuns,historySummary", None)
+        .await?;
     let jobs: Vec<Job> = jobs.iter().map(Job::of).collect();
     answer(&rows(&jobs, place.output))
 }
@@ -224,7 +258,13 @@ mod tests {
     fn a_failed_run_tells_its_last_words() {
         let run = json!({"tasks": [{"status": "TASK_FAILED", "message": "Command exited with status 3"}]});
         assert_eq!(last_words(&run), "Command exited with status 3");
-        assert_eq!(last_words(&json!({"tasks": [{"status": "TASK_LOST"}]})), "TASK_LOST");
-        assert_eq!(last_words(&json!({"tasks": []})), "no task of it was started");
+        assert_eq!(
+            last_words(&json!({"tasks": [{"status": "TASK_LOST"}]})),
+            "TASK_LOST"
+        );
+        assert_eq!(
+            last_words(&json!({"tasks": []})),
+            "no task of it was started"
+        );
     }
 }

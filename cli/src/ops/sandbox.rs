@@ -67,7 +67,9 @@ pub async fn run(flags: LogsFlags) -> Result<(), Failure> {
 /// The task that a word means: the one with that id, else the newest of those whose id or name contains it, live ones
 /// first.
 fn pick<'a>(tasks: &'a [Task], word: &str) -> Result<&'a Task, Failure> {
-    let none = || Failure::NoTask { name: word.to_owned() };
+    let none = || Failure::NoTask {
+        name: word.to_owned(),
+    };
     if word.is_empty() {
         return Err(none());
     }
@@ -79,7 +81,9 @@ fn pick<'a>(tasks: &'a [Task], word: &str) -> Result<&'a Task, Failure> {
     let named: Vec<&Task> = tasks
         .iter()
         .filter(|task| {
-            task.name == word || task.id.contains(word) || (!path.is_empty() && task.id.starts_with(&path))
+            task.name == word
+                || task.id.contains(word)
+                || (!path.is_empty() && task.id.starts_with(&path))
         })
         .collect();
     let newest = |ended: bool| named.iter().rfind(|task| task.ended == ended).copied();
@@ -88,8 +92,15 @@ fn pick<'a>(tasks: &'a [Task], word: &str) -> Result<&'a Task, Failure> {
     names.sort_unstable();
     names.dedup();
     if names.len() > 1 {
-        let among = live.iter().take(AMONG).map(|task| task.id.clone()).collect();
-        return Err(Failure::Ambiguous { name: word.to_owned(), among });
+        let among = live
+            .iter()
+            .take(AMONG)
+            .map(|task| task.id.clone())
+            .collect();
+        return Err(Failure::Ambiguous {
+            name: word.to_owned(),
+            among,
+        });
     }
     newest(false).or_else(|| newest(true)).ok_or_else(none)
 }
@@ -109,8 +120,12 @@ async fn copy(
 ) -> Result<(), Failure> {
     let mut read = ReadSandbox {
         request_id: None,
-        framework_id: Some(v1::FrameworkId { value: task.framework_id.clone() }),
-        task_id: v1::TaskId { value: task.id.clone() },
+        framework_id: Some(v1::FrameworkId {
+            value: task.framework_id.clone(),
+        }),
+        task_id: v1::TaskId {
+            value: task.id.clone(),
+        },
         path: file.to_owned(),
         offset: None,
         follow: Some(flags.follow),
@@ -122,7 +137,11 @@ async fn copy(
         let bytes = (i64::from(lines) * BYTES_PER_LINE).clamp(1, TAIL_MAX_BYTES);
         let mut tail = Tail::new(lines as usize);
         let mut reached = 0;
-        let there = ReadSandbox { offset: Some(-bytes), follow: Some(false), ..read.clone() };
+        let there = ReadSandbox {
+            offset: Some(-bytes),
+            follow: Some(false),
+            ..read.clone()
+        };
         let chunks = master.read(there).await?;
         each(chunks, master.address(), |chunk| {
             let data = chunk.data.unwrap_or_default();
@@ -138,7 +157,10 @@ async fn copy(
         read.offset = i64::try_from(reached).ok();
     }
     let chunks = master.read(read).await?;
-    each(chunks, master.address(), |chunk| write(&chunk.data.unwrap_or_default(), file, format, side)).await
+    each(chunks, master.address(), |chunk| {
+        write(&chunk.data.unwrap_or_default(), file, format, side)
+    })
+    .await
 }
 
 /// Hands each piece over, until the last one.
@@ -147,9 +169,17 @@ async fn each(
     address: &str,
     mut take: impl FnMut(SandboxChunk) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    while let Some(chunk) = chunks.message().await.map_err(|status| refused(&status, address))? {
+    while let Some(chunk) = chunks
+        .message()
+        .await
+        .map_err(|status| refused(&status, address))?
+    {
         if let Some(words) = chunk.error {
-            return Err(Failure::Refused { who: "agent", status: http::StatusCode::NOT_FOUND, words });
+            return Err(Failure::Refused {
+                who: "agent",
+                status: http::StatusCode::NOT_FOUND,
+                words,
+            });
         }
         let last = chunk.end == Some(true);
         take(chunk)?;
@@ -172,7 +202,10 @@ fn write(bytes: &[u8], file: &str, format: Format, side: Side) -> Result<(), Fai
         Side::Out => raw(&mut io::stdout().lock(), bytes),
         Side::Err => raw(&mut io::stderr().lock(), bytes),
     };
-    written.map_err(|source| Failure::Machine { what: "writing the log".to_owned(), source })
+    written.map_err(|source| Failure::Machine {
+        what: "writing the log".to_owned(),
+        source,
+    })
 }
 
 fn raw(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
@@ -191,7 +224,10 @@ struct Tail {
 
 impl Tail {
     fn new(lines: usize) -> Self {
-        Self { lines, bytes: Vec::new() }
+        Self {
+            lines,
+            bytes: Vec::new(),
+        }
     }
 
     fn add(&mut self, data: &[u8]) {
@@ -206,8 +242,15 @@ impl Tail {
         if self.bytes.last() == Some(&b'\n') {
             body -= 1;
         }
-        let breaks = self.bytes[..body].iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n');
-        let from = breaks.map(|(index, _)| index + 1).nth(self.lines - 1).unwrap_or(0);
+        let breaks = self.bytes[..body]
+            .iter()
+            .enumerate()
+            .rev()
+            .filter(|(_, byte)| **byte == b'\n');
+        let from = breaks
+            .map(|(index, _)| index + 1)
+            .nth(self.lines - 1)
+            .unwrap_or(0);
         self.bytes[from..].to_vec()
     }
 }
@@ -218,9 +261,16 @@ mod tests {
 
     fn task(id: &str, name: &str, ended: bool) -> Task {
         let state = crate::cluster::tests::task(id, v1::TaskState::TaskRunning, "");
-        let tasks = v1::master::response::GetTasks { tasks: vec![state], ..Default::default() };
+        let tasks = v1::master::response::GetTasks {
+            tasks: vec![state],
+            ..Default::default()
+        };
         let row = cluster::tasks(&tasks).remove(0);
-        Task { name: name.to_owned(), ended, ..row }
+        Task {
+            name: name.to_owned(),
+            ended,
+            ..row
+        }
     }
 
     #[test]
@@ -232,13 +282,25 @@ mod tests {
             task("old.instance-4._app.1", "old", true),
         ];
         let id = |word: &str| pick(&tasks, word).map(|task| task.id.clone());
-        assert_eq!(id("/web/front").expect("the app"), "web_front.instance-2._app.1");
-        assert_eq!(id("web_front.instance-1._app.1").expect("the id"), "web_front.instance-1._app.1");
-        assert!(id("20260101000000AbCdE").expect("the run").starts_with("sum_"));
+        assert_eq!(
+            id("/web/front").expect("the app"),
+            "web_front.instance-2._app.1"
+        );
+        assert_eq!(
+            id("web_front.instance-1._app.1").expect("the id"),
+            "web_front.instance-1._app.1"
+        );
+        assert!(
+            id("20260101000000AbCdE")
+                .expect("the run")
+                .starts_with("sum_")
+        );
         assert!(id("old").expect("ended").starts_with("old"));
         assert!(matches!(id("none"), Err(Failure::NoTask { .. })));
         assert!(matches!(id(""), Err(Failure::NoTask { .. })));
-        assert!(matches!(id("instance"), Err(Failure::Ambiguous { among, .. }) if among.len() == 3));
+        assert!(
+            matches!(id("instance"), Err(Failure::Ambiguous { among, .. }) if among.len() == 3)
+        );
     }
 
     #[test]

@@ -68,7 +68,10 @@ pub async fn tasks(flags: &TasksFlags) -> Result<(), Failure> {
 
 /// The wall clock, in seconds since the Unix epoch.
 pub fn now() -> f64 {
-    SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs_f64()
+    SystemTime::UNIX_EPOCH
+        .elapsed()
+        .unwrap_or_default()
+        .as_secs_f64()
 }
 
 /// The answer of `mezzo status`.
@@ -120,13 +123,24 @@ pub async fn status(place: &Where) -> Result<(), Failure> {
         master_id: info.as_ref().map(|info| info.id.clone()),
         version: info.and_then(|info| info.version),
         elected: leader.elected_time,
-        agents_active: cluster.agents.iter().filter(|agent| agent.state == "active").count(),
+        agents_active: cluster
+            .agents
+            .iter()
+            .filter(|agent| agent.state == "active")
+            .count(),
         agents: cluster.agents.len(),
         total,
         used,
-        frameworks: cluster.frameworks.iter().filter(|one| one.state == "active").count(),
+        frameworks: cluster
+            .frameworks
+            .iter()
+            .filter(|one| one.state == "active")
+            .count(),
         tasks: cluster.states(),
-        service: part(&service, apps.map(|apps| apps["apps"].as_array().map(Vec::len))),
+        service: part(
+            &service,
+            apps.map(|apps| apps["apps"].as_array().map(Vec::len)),
+        ),
         batch: part(&batch, jobs.map(|jobs| jobs.as_array().map(Vec::len))),
     };
     match place.output {
@@ -138,8 +152,16 @@ pub async fn status(place: &Where) -> Result<(), Failure> {
 fn part(rest: &Rest, asked: Result<Option<usize>, Failure>) -> Part {
     let address = rest.address().to_owned();
     match asked {
-        Ok(count) => Part { address, count, error: None },
-        Err(failure) => Part { address, count: None, error: Some(failure.to_string()) },
+        Ok(count) => Part {
+            address,
+            count,
+            error: None,
+        },
+        Err(failure) => Part {
+            address,
+            count: None,
+            error: Some(failure.to_string()),
+        },
     }
 }
 
@@ -149,22 +171,59 @@ fn words(status: &Status, now: f64) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{name:<11}{value}");
     };
-    let elected = status.elected.map(|at| format!(", leads for {}", ago(now - at))).unwrap_or_default();
-    let version = status.version.as_ref().map(|version| format!(", version {version}")).unwrap_or_default();
-    line("master", format!("http://{}{elected}{version}", status.master));
-    line("agents", format!("{} active of {}", status.agents_active, status.agents));
+    let elected = status
+        .elected
+        .map(|at| format!(", leads for {}", ago(now - at)))
+        .unwrap_or_default();
+    let version = status
+        .version
+        .as_ref()
+        .map(|version| format!(", version {version}"))
+        .unwrap_or_default();
+    line(
+        "master",
+        format!("http://{}{elected}{version}", status.master),
+    );
+    line(
+        "agents",
+        format!("{} active of {}", status.agents_active, status.agents),
+    );
     let (used, total) = (status.used, status.total);
-    line("cpus", format!("{} of {} used", short(used.cpus), short(total.cpus)));
-    line("mem", format!("{} of {} used", mebibytes(used.mem), mebibytes(total.mem)));
-    line("disk", format!("{} of {} used", mebibytes(used.disk), mebibytes(total.disk)));
+    line(
+        "cpus",
+        format!("{} of {} used", short(used.cpus), short(total.cpus)),
+    );
+    line(
+        "mem",
+        format!("{} of {} used", mebibytes(used.mem), mebibytes(total.mem)),
+    );
+    line(
+        "disk",
+        format!("{} of {} used", mebibytes(used.disk), mebibytes(total.disk)),
+    );
     line("frameworks", format!("{} active", status.frameworks));
     let tasks: Vec<String> = status
         .tasks
         .iter()
-        .map(|(state, count)| format!("{count} {}", state.trim_start_matches("TASK_").to_ascii_lowercase()))
+        .map(|(state, count)| {
+            format!(
+                "{count} {}",
+                state.trim_start_matches("TASK_").to_ascii_lowercase()
+            )
+        })
         .collect();
-    line("tasks", if tasks.is_empty() { "none".to_owned() } else { tasks.join(", ") });
-    for (name, what, part) in [("service", "apps", &status.service), ("batch", "jobs", &status.batch)] {
+    line(
+        "tasks",
+        if tasks.is_empty() {
+            "none".to_owned()
+        } else {
+            tasks.join(", ")
+        },
+    );
+    for (name, what, part) in [
+        ("service", "apps", &status.service),
+        ("batch", "jobs", &status.batch),
+    ] {
         let value = match (&part.error, part.count) {
             (Some(error), _) => error.clone(),
             (None, Some(count)) => format!("http://{}, {count} {what}", part.address),
@@ -203,8 +262,16 @@ mod tests {
             used,
             frameworks: 1,
             tasks: cluster.states(),
-            service: Part { address: "127.0.0.1:8080".to_owned(), count: Some(1), error: None },
-            batch: Part { address: String::new(), count: None, error: Some("it is away".to_owned()) },
+            service: Part {
+                address: "127.0.0.1:8080".to_owned(),
+                count: Some(1),
+                error: None,
+            },
+            batch: Part {
+                address: String::new(),
+                count: None,
+                error: Some("it is away".to_owned()),
+            },
         };
         let expected = "master     http://127.0.0.1:5050, leads for 60s, version 0.1.0\n\
                         agents     1 active of 2\n\

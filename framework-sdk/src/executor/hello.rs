@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 
 /// The version of the line and of what follows it; a side that reads a newer one refuses it in words.
-pub const LINK_VERSION: u32 = 1;
+pub use mezzo_wire::version::EXECUTOR_SOCKET_VERSION;
 
 /// Longest hello line in bytes, the newline included: three ids of 255 bytes, all escaped, and a token.
 pub const HELLO_BYTES_MAX: usize = 4096;
@@ -41,7 +41,7 @@ pub enum HelloError {
     Malformed,
     /// The other side is newer.
     #[error(
-        "the executor speaks version {found} of the executor socket, this side up to {LINK_VERSION}"
+        "the executor speaks version {found} of the executor socket, this side up to {EXECUTOR_SOCKET_VERSION}"
     )]
     Newer {
         /// Its version.
@@ -63,7 +63,7 @@ impl std::fmt::Debug for Hello {
 impl Hello {
     /// The line, with its newline.
     pub fn line(&self) -> String {
-        let mut line = format!("{WORD} {LINK_VERSION}");
+        let mut line = format!("{WORD} {EXECUTOR_SOCKET_VERSION}");
         for field in [
             &self.framework_id,
             &self.executor_id,
@@ -85,7 +85,7 @@ impl Hello {
         }
         let version = words.next().and_then(|v| v.parse::<u32>().ok());
         let found = version.ok_or(HelloError::Malformed)?;
-        if found > LINK_VERSION {
+        if found > EXECUTOR_SOCKET_VERSION {
             return Err(HelloError::Newer { found });
         }
         let mut field = || {

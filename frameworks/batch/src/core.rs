@@ -1,11 +1,12 @@
 //! The batch framework's core: one synchronous state machine.
 //!
 //! The cluster's events, people's calls, the store's answers and the passing of time go in through [`Core::handle`];
-//! commands to the driver, transactions, answers and log lines come out. It keeps every job and every active run in memory,
-//! as they are (or will be, once what is pending is stored) in the store.
+//! commands to the driver, transactions, answers and log lines come out. It keeps every job and every active run in
+//! memory, as they are (or will be, once what is pending is stored) in the store.
 //!
-//! Invariant: no clock, socket, disk, thread or random source; the same inputs give the same outputs. Invariant: whatever
-//! leaves (an accepted offer, an acknowledged end, an answer to a change) left after its record was stored.
+//! Invariant: no clock, socket, disk, thread or random source; the same inputs give the same outputs. Invariant:
+//! whatever leaves (an accepted offer, an acknowledged end, an answer to a change) left after its record was
+//! stored.
 
 mod calls;
 mod commits;

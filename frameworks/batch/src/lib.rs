@@ -1,8 +1,8 @@
 //! The batch framework: jobs and their runs, with Metronome's REST API.
 //!
 //! Floor 4 of the house: it reaches the cluster through the SDK alone and keeps its state in coordination's store.
-//! [`core`] decides; [`api`] is the door for people; [`store`] says how jobs and runs are kept; [`shell`] carries messages
-//! between them, the cluster and the clock.
+//! [`core`] decides; [`api`] is the door for people; [`store`] says how jobs and runs are kept; [`shell`] carries
+//! messages between them, the cluster and the clock.
 //!
 //! Invariant: each run ends with exactly one recorded result, whatever is lost, repeated or late.
 

@@ -1,5 +1,7 @@
 //! A machine with an agent: its core, a disk, containers, and the least shell between them.
 
+mod spoil;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,9 +13,7 @@ use mezzo_model::rng::Rng;
 use mezzo_model::time::Millis;
 use mezzo_sdk::executor::core::DriverInput;
 use mezzo_sdk::scheduler::core::CloseReason;
-use mezzo_wire::link::{
-    self, AcknowledgeUpdate, AgentMessage, MasterMessage, agent_message, master_message,
-};
+use mezzo_wire::link;
 
 use super::bugs::Bug;
 use super::container::{Act, Container};
@@ -431,47 +431,6 @@ impl Agent {
         Some((container.framework.clone(), container.executor.clone()))
     }
 
-    /// Planted bugs of the link: what really goes out, if anything does.
-    fn spoil(
-        &mut self,
-        ctx: &mut Ctx<'_>,
-        link: u64,
-        mut message: Box<AgentMessage>,
-    ) -> Option<Box<AgentMessage>> {
-        match &mut message.body {
-            Some(agent_message::Body::Hello(hello)) if ctx.bugs.has(Bug::ForgetfulHello) => {
-                let mut keep = false;
-                hello.tasks.retain(|_| {
-                    keep = !keep;
-                    keep
-                });
-            }
-            Some(agent_message::Body::Update(update)) if ctx.bugs.has(Bug::LostTerminal) => {
-                if crate::client::is_terminal(update.status.state)
-                    && let (Some(uuid), Some(epoch)) = (&update.status.uuid, &self.epoch)
-                {
-                    let acknowledge = AcknowledgeUpdate {
-                        framework_id: update.framework_id.clone(),
-                        task_id: update.status.task_id.clone(),
-                        uuid: uuid.clone(),
-                    };
-                    let forged = MasterMessage {
-                        epoch: epoch.clone(),
-                        body: Some(master_message::Body::Acknowledge(acknowledge)),
-                    };
-                    let input = Input::FromMaster {
-                        link,
-                        message: Box::new(forged),
-                    };
-                    ctx.later(1, Local::Agent(Box::new(input)));
-                    return None;
-                }
-            }
-            _ => {}
-        }
-        Some(message)
-    }
-
     fn told(&mut self, ctx: &mut Ctx<'_>, told: Vec<Told>) {
         for told in told {
             if let Told::Change(Change::Standby { leader }) = told {
@@ -530,7 +489,7 @@ impl Process for Agent {
         match payload {
             Payload::Master(message) => {
                 self.epoch = Some(message.epoch.clone());
-                if ctx.bugs.has(Bug::LostKill) && is_kill(&message) {
+                if ctx.bugs.has(Bug::LostKill) && spoil::is_kill(&message) {
                     return;
                 }
                 self.feed(ctx, Input::FromMaster { link, message });
@@ -697,8 +656,4 @@ impl Process for Agent {
     fn as_any_ref(&self) -> &dyn std::any::Any {
         self
     }
-}
-
-fn is_kill(message: &MasterMessage) -> bool {
-    matches!(message.body, Some(master_message::Body::KillTask(_)))
 }

@@ -529,11 +529,13 @@ impl Run {
                 "{count} payloads of {id} live and nobody wants them"
             ));
         }
-        if !batch
-            .core()
-            .is_some_and(mezzo_batch::core::Core::is_settled)
+        let active = batch.core().map_or(0, |core| core.totals().active_runs);
+        if active > 0
+            || !batch
+                .core()
+                .is_some_and(mezzo_batch::core::Core::is_settled)
         {
-            return Err("runs of jobs are under way".to_owned());
+            return Err(format!("{active} runs of jobs are under way"));
         }
         master.agrees_with(&self.world, &self.cast.agents)
     }

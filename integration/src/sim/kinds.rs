@@ -70,8 +70,12 @@ impl Kind for Batch {
     const NAME: &'static str = "batch";
 
     fn load(seed: u64, records: &[Record], _now: Now) -> Result<Self::Core, String> {
-        batch::Core::load(batch::Config::default(), seed, records)
-            .map_err(|error| error.to_string())
+        // A simulation is short: a run on an agent that is gone is given up sooner.
+        let config = batch::Config {
+            unreachable_timeout: Millis::from_secs(60),
+            ..batch::Config::default()
+        };
+        batch::Core::load(config, seed, records).map_err(|error| error.to_string())
     }
 
     fn handle(core: &mut Self::Core, now: Now, news: News) -> Vec<Wish> {

@@ -17,8 +17,7 @@ use mezzo_wire::v1::task_status::Reason;
 use super::checks::{CheckKind, Checks, Outcome, Verdict};
 use super::keeper::{LEFTOVERS_WORDS, describe};
 use super::life::{Ended, Life, Step};
-use super::{End, How, Input, Out, Output, words};
-use crate::memory::MemoryReport;
+use super::{End, How, Input, MemoryReport, Out, Output, words};
 use crate::plan::{Plan, Timing};
 
 /// The state of the command executor.

@@ -5,8 +5,7 @@
 
 use mezzo_model::Millis;
 
-use super::{How, Out, Output, PayloadEvent};
-use crate::memory::MemoryReport;
+use super::{How, MemoryReport, Out, Output, PayloadEvent};
 
 /// How long the killing of what is left may take. A process that hangs in the kernel (a dead network disk) takes for ever.
 const LEFTOVERS_MS: Millis = Millis::from_secs(30);

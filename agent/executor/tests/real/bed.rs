@@ -112,7 +112,7 @@ impl Bed {
     /// Starts the executor with the plan file as it is.
     pub fn start_as_written(&mut self, change: impl FnOnce(&mut Command)) {
         let log = fs::File::create(self.plan.run_directory.join("executor.log")).unwrap();
-        let mut command = Command::new(executor());
+        let mut command = Command::new(example("executor_alone"));
         command
             .arg(mezzo_executor::ENTRY_WORD)
             .arg(self.plan_file());
@@ -392,14 +392,14 @@ pub fn task() -> v1::TaskInfo {
     task
 }
 
-/// The example program beside this test's directory.
-fn executor() -> PathBuf {
+/// A program of this crate's examples, beside this test's directory.
+pub fn example(name: &str) -> PathBuf {
     let here = std::env::current_exe().unwrap();
     let profile = here
         .ancestors()
         .nth(2)
         .expect("target/<profile>/deps/<test>");
-    let program = profile.join("examples/executor_alone");
+    let program = profile.join("examples").join(name);
     assert!(
         program.exists(),
         "{} is not built; `cargo test -p mezzo-executor` builds it",

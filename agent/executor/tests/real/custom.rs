@@ -1,9 +1,11 @@
 //! A framework's own executor under the keeper: it finds its agent by itself, the keeper sees to the rest.
 
 use mezzo_executor::plan::{CommandLine, EndedHow, ExecutorRole};
+use mezzo_model::TaskState;
+use mezzo_wire::v1::executor::event;
 use nix::sys::signal::Signal;
 
-use super::bed::{Bed, signal};
+use super::bed::{Bed, example, signal, task};
 
 #[test]
 fn a_custom_executor_is_kept_and_its_end_is_recorded() {
@@ -47,4 +49,26 @@ fn a_custom_executor_that_is_not_there_is_recorded_too() {
         "{}",
         ended.message
     );
+}
+
+#[test]
+fn an_executor_of_the_sdk_finds_its_agent_through_its_environment() {
+    let mut bed = Bed::new(CommandLine::Exec {
+        program: example("custom_executor").to_str().unwrap().into(),
+        arguments: vec![],
+    });
+    bed.plan.role = ExecutorRole::Custom;
+    let mut agent = bed.subscribed();
+    let mut echoed = task();
+    echoed.data = Some("an answer".into());
+    agent.launch(echoed);
+    assert_eq!(
+        agent.expect(TaskState::Running).data.as_deref(),
+        Some(&b"an answer"[..])
+    );
+    agent.expect(TaskState::Finished);
+    agent.say(event::Type::Shutdown, |_| {});
+    bed.expect_left();
+    assert_eq!(bed.ended().how, EndedHow::Exited(0));
+    assert_eq!(bed.read("stdout"), "the executor is here\n");
 }

@@ -1,6 +1,7 @@
 //! A process that does not lead passes requests on to the one that does, so that a client may ask any of them.
 //!
-//! A request is passed on once: one that comes from another such process is refused, because then no two agree on who leads.
+//! A request is passed on once: one that comes from another such process is refused, because then no two agree on
+//! who leads.
 
 use std::time::Duration;
 

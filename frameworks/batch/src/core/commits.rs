@@ -21,7 +21,8 @@ pub fn hand_over(core: &mut Core, out: &mut Vec<Output>) {
     }
 }
 
-/// Hands the transaction that is in doubt over once more: it sets values whatever they were, so twice is as good as once.
+/// Hands the transaction that is in doubt over once more: it sets values whatever they were, so twice is as good as
+/// once.
 pub fn try_again(core: &mut Core, out: &mut Vec<Output>) {
     if let Some((id, txn)) = core.pending.again() {
         core.totals.commits += 1;

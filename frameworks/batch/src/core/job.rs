@@ -1,8 +1,8 @@
 //! What a job is: an id, and how each of its runs is to be carried out.
 //!
-//! A [`JobSpec`] is checked when it is made ([`parse`]), so everything behind the door may rely on it: ids are well formed,
-//! numbers are in range, nothing asks for what this framework does not serve. The JSON is Metronome's (`/v1`), and the same
-//! with our own fields beside them (`/v2`, also the form in which specs are stored).
+//! A [`JobSpec`] is checked when it is made ([`parse`]), so everything behind the door may rely on it: ids are well
+//! formed, numbers are in range, nothing asks for what this framework does not serve. The JSON is Metronome's
+//! (`/v1`), and the same with our own fields beside them (`/v2`, also the form in which specs are stored).
 //!
 //! Invariant: a value of these types never changes; a changed job is a new spec with a higher version.
 

@@ -1,8 +1,9 @@
 //! Changes on their way to the store, and what waits for them.
 //!
-//! A *unit* is a change that happens together, and its effects: answers, acknowledgements, launches, kills that may only
-//! leave once the change is durable. One transaction is under way at a time; what comes up meanwhile is gathered and goes
-//! with the next one, so that a busy framework writes few large transactions and an idle one small ones at once.
+//! A *unit* is a change that happens together, and its effects: answers, acknowledgements, launches, kills that may
+//! only leave once the change is durable. One transaction is under way at a time; what comes up meanwhile is
+//! gathered and goes with the next one, so that a busy framework writes few large transactions and an idle one
+//! small ones at once.
 //!
 //! Invariant: effects happen in the order of their units, and only after their unit is in the store.
 
@@ -134,8 +135,8 @@ impl Pending {
         Some(units.into_iter().flat_map(|unit| unit.effects).collect())
     }
 
-    /// Nobody knows whether the transaction is in the store: it is kept for another try, which changes nothing if it is.
-    /// Gives the number of tries so far; `None` if it is not the one under way.
+    /// Nobody knows whether the transaction is in the store: it is kept for another try, which changes nothing if
+    /// it is. Gives the number of tries so far; `None` if it is not the one under way.
     pub fn in_doubt(&mut self, id: u64) -> Option<u32> {
         let under_way = self
             .under_way

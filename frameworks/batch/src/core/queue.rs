@@ -1,8 +1,8 @@
 //! Runs that wait for an offer.
 //!
-//! Runs are served in the order in which they were created, wherever they fit: a run that needs more than an offer has does
-//! not hold up smaller ones behind it. Runs of equal need are kept together, so that an offer is compared with each
-//! *need* once, not with each run.
+//! Runs are served in the order in which they were created, wherever they fit: a run that needs more than an offer
+//! has does not hold up smaller ones behind it. Runs of equal need are kept together, so that an offer is compared
+//! with each *need* once, not with each run.
 //!
 //! Invariant: a run is in here exactly while its stage is `Queued`.
 

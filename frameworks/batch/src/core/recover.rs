@@ -1,7 +1,7 @@
 //! A core from what is stored.
 //!
-//! Queued and paused runs are queued again. Attempts that may be under way count as launched: once subscribed the cluster is
-//! asked about each, and an attempt that was recorded and never sent turns out to be unknown to it.
+//! Queued and paused runs are queued again. Attempts that may be under way count as launched: once subscribed the
+//! cluster is asked about each, and an attempt that was recorded and never sent turns out to be unknown to it.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,8 @@
 //! What follows the end of an attempt: a pure decision.
 //!
-//! Metronome's ON_FAILURE repeats at once and for ever; ours does so the first time, and then pauses longer and longer while
-//! attempts die young, so that a job that cannot work does not keep a cluster busy. `maxLaunchDelay` bounds that pause.
+//! Metronome's ON_FAILURE repeats at once and for ever; ours does so the first time, and then pauses longer and
+//! longer while attempts die young, so that a job that cannot work does not keep a cluster busy. `maxLaunchDelay`
+//! bounds that pause.
 
 use mezzo_model::task_state::TaskState;
 use mezzo_model::time::{Millis, Wall};

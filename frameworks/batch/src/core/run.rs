@@ -1,11 +1,11 @@
 //! One run of a job: an instance of it that ends exactly once, over one or more attempts.
 //!
 //! A run is queued until an offer fits, then an attempt is *intended* (its record is on the way to the store), then
-//! *launched* (the offer was accepted, or may have been). An attempt that did not succeed is followed by another or ends
-//! the run, which [`retry`](super::retry) decides.
+//! *launched* (the offer was accepted, or may have been). An attempt that did not succeed is followed by another or
+//! ends the run, which [`retry`](super::retry) decides.
 //!
-//! Invariant: a task id belongs to one attempt of one run and is never used again. Invariant: the record of an attempt is
-//! in the store before its offer is accepted.
+//! Invariant: a task id belongs to one attempt of one run and is never used again. Invariant: the record of an
+//! attempt is in the store before its offer is accepted.
 
 pub mod end;
 pub mod start;
@@ -169,8 +169,8 @@ pub struct Attempt {
 
 /// Whether an attempt's task is known to have begun.
 ///
-/// It decides what an attempt was that nobody knows any more: one that never began is repeated for free, one that did has
-/// failed. So the first status that says so is acknowledged only when that is stored.
+/// It decides what an attempt was that nobody knows any more: one that never began is repeated for free, one that
+/// did has failed. So the first status that says so is acknowledged only when that is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begun {
     /// Nothing says so.

@@ -1,7 +1,7 @@
 //! The subscription: what to ask after each new one, when to ask for offers and when not to.
 //!
-//! Offers are asked for exactly while runs wait. An offer that is not needed is declined in the same step, and while nothing
-//! waits the role is suppressed, so that other frameworks get everything.
+//! Offers are asked for exactly while runs wait. An offer that is not needed is declined in the same step, and
+//! while nothing waits the role is suppressed, so that other frameworks get everything.
 
 use mezzo_model::ids::{AgentId, OfferId, TaskId};
 use mezzo_model::time::{Millis, Now};
@@ -12,7 +12,8 @@ use super::run::Stage;
 use super::timers::Timer;
 use super::{Core, note, offers, run};
 
-/// For how long what does not fit is declined while runs wait, in seconds. A set that grew is offered at once all the same.
+/// For how long what does not fit is declined while runs wait, in seconds. A set that grew is offered at once all
+/// the same.
 pub const REFUSE_SECONDS: f64 = 5.0;
 
 /// The least time between two calls that ask for declined offers again.

@@ -1,7 +1,7 @@
 //! The life of a core: while this process leads, its inputs come together here and its outputs leave from here.
 //!
-//! Invariant: the core is touched by this task alone. While it is in doubt whether this process leads, nothing goes in and
-//! nothing comes out.
+//! Invariant: the core is touched by this task alone. While it is in doubt whether this process leads, nothing goes
+//! in and nothing comes out.
 
 use std::collections::BTreeMap;
 use std::future::Future;

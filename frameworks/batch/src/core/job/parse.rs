@@ -1,7 +1,7 @@
 //! JSON to [`JobSpec`]: Metronome's schema, strictly, and what of it is served so far.
 //!
-//! A field that is not served yet is refused by name unless it says what its absence says, so that every document that is
-//! accepted is carried out in full.
+//! A field that is not served yet is refused by name unless it says what its absence says, so that every document
+//! that is accepted is carried out in full.
 
 use std::collections::BTreeMap;
 
@@ -36,8 +36,8 @@ pub enum Dialect {
 
 /// Reads a job.
 ///
-/// `path_id` is the id of the address that the document was sent to: it takes the place of the document's own, which must
-/// be there all the same.
+/// `path_id` is the id of the address that the document was sent to: it takes the place of the document's own,
+/// which must be there all the same.
 ///
 /// # Errors
 /// Everything that is wrong with the document, in the order of its fields.

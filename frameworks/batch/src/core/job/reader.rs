@@ -1,7 +1,8 @@
-//! Reads a JSON object strictly: each field has a type and a range, unknown fields are refused, and everything that is wrong
-//! is told at once, with its place.
+//! Reads a JSON object strictly: each field has a type and a range, unknown fields are refused, and everything that
+//! is wrong is told at once, with its place.
 //!
-//! Invariant: a reader never stops at the first error; what it gives back for a bad field is `None`, and the error is kept.
+//! Invariant: a reader never stops at the first error; what it gives back for a bad field is `None`, and the error
+//! is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -76,8 +76,8 @@ fn restart(spec: &JobSpec) -> Value {
     Value::Object(fields)
 }
 
-/// Thousandths as a number: whole ones without a fraction, because clients of Metronome read `mem` and `disk` as integers
-/// and refuse `128.0`.
+/// Thousandths as a number: whole ones without a fraction, because clients of Metronome read `mem` and `disk` as
+/// integers and refuse `128.0`.
 pub fn number(amount: Milli) -> Value {
     if amount.0 % 1000 == 0 {
         return Value::from(amount.0 / 1000);

@@ -110,8 +110,8 @@ pub fn on_ended(core: &mut Core, task: &TaskId, out: &mut Vec<Output>) {
     }
 }
 
-/// Somebody stops a run: it has failed, and its task, if it has one, is not wanted any more. Gives the changes and effects;
-/// the task is in the list of those to be ended from now on.
+/// Somebody stops a run: it has failed, and its task, if it has one, is not wanted any more. Gives the changes and
+/// effects; the task is in the list of those to be ended from now on.
 pub fn stop(core: &mut Core, now: Now, key: &RunKey) -> Unit {
     let Some(run) = core.run_mut(key) else {
         return Unit::default();

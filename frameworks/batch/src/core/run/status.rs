@@ -184,8 +184,8 @@ fn on_unknown(
             policy: None,
         }));
     }
-    // Its run may have been stopped a moment ago. If this process ends before that is stored, the run is there again, and
-    // must hear of its task what it has not heard yet.
+    // Its run may have been stopped a moment ago. If this process ends before that is stored, the run is there
+    // again, and must hear of its task what it has not heard yet.
     if ack.needed()
         && let Some(Effect::Acknowledge(ack)) = core.pending.follow(Effect::Acknowledge(ack))
     {

@@ -328,3 +328,30 @@ fn an_answer_about_an_end_does_not_let_the_end_be_acknowledged_early() {
     assert_eq!(env.run("j", &run).status, RunStatus::Success);
     env.finish();
 }
+
+#[test]
+fn a_framework_that_the_master_removed_begins_anew_and_one_that_was_overtaken_does_not() {
+    for (message, removed_expected) in [
+        ("Framework has been removed", true),
+        ("Framework failed over", false),
+    ] {
+        let mut core = crate::core::Core::new(Default::default(), 1);
+        let mut out = Vec::new();
+        let event = SchedulerEvent::Refused {
+            message: message.to_owned(),
+            fatal: true,
+        };
+        let now = mezzo_model::time::Now::default();
+        core.handle(now, Input::Scheduler(event), &mut out);
+        let told = out.iter().find_map(|output| match output {
+            crate::core::Output::Abdicate { reason, removed } => Some((reason, *removed)),
+            _ => None,
+        });
+        let (reason, removed) = told.expect("it may not act any more");
+        assert!(
+            reason.contains(message) && removed == removed_expected,
+            "{reason}"
+        );
+        assert_eq!(core.next_deadline(), None);
+    }
+}
