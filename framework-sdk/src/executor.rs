@@ -1,7 +1,9 @@
 //! Executors: what an author of a custom one implements, and the driver that the built-in ones run on too.
 //!
-//! An executor is started by an agent, tells it how its tasks fare, and outlives it: while the agent is away updates are
-//! kept, and said again when it is back. [`run`] is all that an author needs; [`core`], [`link`], [`hello`] and [`frame`] are its
+//! An executor is started by an agent, tells it how its tasks fare, and outlives it: while the agent is away updates
+//! are
+//! kept, and said again when it is back. [`run`] is all that an author needs; [`core`], [`link`], [`hello`] and
+//! [`frame`] are its
 //! parts, for an executor with a loop of its own and for the agent's end of the socket.
 //! Invariant: one thread, no runtime, little memory; thousands of executors run on one machine.
 //!
@@ -87,7 +89,8 @@ pub trait Executor {
         let _ = (context, data);
     }
 
-    /// End all tasks, report that, and call [`Context::stop`] when done. After this returns without a stop, the executor
+    /// End all tasks, report that, and call [`Context::stop`] when done. After this returns without a stop, the
+    /// executor
     /// goes on until the agent's grace period is over.
     fn shutdown(&mut self, context: &mut Context);
 

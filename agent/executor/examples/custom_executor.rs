@@ -1,4 +1,5 @@
-//! A framework's own executor, whole: it answers each task with its data and ends it. The tests start it under the keeper.
+//! A framework's own executor, whole: it answers each task with its data and ends it. The tests start it under the
+//! keeper.
 
 use bytes::Bytes;
 use mezzo_model::ids::TaskId;

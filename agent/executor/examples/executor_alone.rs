@@ -1,6 +1,7 @@
 //! The executor as a program of its own: `executor_alone executor <plan.json>`.
 //!
-//! It shows all that a program must do to be one: ask before anything else. The tests of this crate start it as an agent
+//! It shows all that a program must do to be one: ask before anything else. The tests of this crate start it as an
+//! agent
 //! starts `mezzo executor`.
 
 fn main() {

@@ -43,7 +43,8 @@ pub enum Input {
     Tick,
 }
 
-/// What happens to a payload, in this order: `Started` or `NotStarted`, then `Exited` or `Lost` if it was started, then `Gone`.
+/// What happens to a payload, in this order: `Started` or `NotStarted`, then `Exited` or `Lost` if it was started,
+/// then `Gone`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PayloadEvent {
     /// It runs.

@@ -2,7 +2,8 @@
 //!
 //! It is a fork of the executor, the subreaper of its command, and holds one end of a socket whose other end only the
 //! executor has. When the executor says so, or dies in any way, everything below the leash is killed before it leaves;
-//! when the leash dies, its orphans fall to the executor, a subreaper as well, which kills them. So no descendant of a command
+//! when the leash dies, its orphans fall to the executor, a subreaper as well, which kills them. So no descendant of
+//! a command
 //! outlives it unless both are killed in the same moment, and then the container's marker in the environment remains.
 //! Invariant: the leash decides nothing, allocates little and lives in [`keeper`]; this side never blocks.
 

@@ -1,8 +1,11 @@
 //! One process per container: shim, subreaper, log keeper and built-in executor.
 //!
-//! `mezzo executor <plan.json>` is entered by [`enter_if_asked`] before anything else of the program starts. It runs one
-//! payload as its [`plan::Plan`] says, keeps its output and its exit status, ends every descendant of it, and speaks the
-//! executor API with the agent through the SDK's driver. It outlives the agent. Killed itself, it takes its payload along.
+//! `mezzo executor <plan.json>` is entered by [`enter_if_asked`] before anything else of the program starts. It runs
+//! one
+//! payload as its [`plan::Plan`] says, keeps its output and its exit status, ends every descendant of it, and speaks
+//! the
+//! executor API with the agent through the SDK's driver. It outlives the agent. Killed itself, it takes its payload
+//! along.
 //!
 //! [`core`] decides, [`shell`] does, below it [`leash`] holds processes, [`output`] keeps logs.
 //! Invariant: one thread and no runtime; below two megabytes of memory of its own, since there is one for each task.

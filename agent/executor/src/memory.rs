@@ -1,6 +1,7 @@
 //! Did the kernel kill for want of memory? Read from the container's cgroups when its payload has ended.
 //!
-//! Rule: version 1 counts kills in `memory.oom_control` (`oom_kill`, since Linux 4.13), version 2 in `memory.events`. Invariant: what
+//! Rule: version 1 counts kills in `memory.oom_control` (`oom_kill`, since Linux 4.13), version 2 in `memory.events`.
+//! Invariant: what
 //! cannot be read counts as no; a file of the kernel is believed, and nothing else is.
 
 use std::fs;

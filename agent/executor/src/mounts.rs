@@ -1,6 +1,7 @@
 //! Mounts of one container in a namespace of the executor's own: they vanish with its last process, however it ends.
 //!
-//! Invariant: the host's mount table is never changed; the namespace takes mounts of the host over, and gives none back.
+//! Invariant: the host's mount table is never changed; the namespace takes mounts of the host over, and gives none
+//! back.
 
 use std::path::Path;
 

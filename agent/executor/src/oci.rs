@@ -1,6 +1,7 @@
 //! What is said to an OCI runtime, and what it says when it fails.
 //!
-//! Rule: the command line that runc, crun and their kind share. Invariant: command lines in, words out; nothing is run here.
+//! Rule: the command line that runc, crun and their kind share. Invariant: command lines in, words out; nothing is
+//! run here.
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};

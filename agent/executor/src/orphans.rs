@@ -1,7 +1,8 @@
 //! Processes of containers whose executor and leash are both gone: found by the marker in their environment, and ended.
 //!
 //! This is the last net, for the agent: an executor takes its payload along, and so does a leash; only when both were
-//! killed in the same moment something is left. Invariant: only processes that carry the marker are touched. One that cleared
+//! killed in the same moment something is left. Invariant: only processes that carry the marker are touched. One that
+//! cleared
 //! its environment *and* lost both its keepers is not found.
 
 use std::collections::BTreeMap;

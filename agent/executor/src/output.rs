@@ -1,7 +1,8 @@
 //! The payload's output: two pipes, read here, kept in the sandbox as `stdout` and `stderr` within a bound.
 //!
 //! Invariant: the payload never waits for a disk. What cannot be written is dropped, counted, and noted in the file as
-//! soon as it can be written again. The sandbox may belong to the payload's user, so nothing that already lies there is ever
+//! soon as it can be written again. The sandbox may belong to the payload's user, so nothing that already lies there
+//! is ever
 //! opened or followed.
 
 mod log_file;

@@ -1,6 +1,7 @@
 //! A process that cannot be mistaken for another any more: a pidfd.
 //!
-//! Invariant: who pins a process by its number checks afterwards that it is the one that was meant; from then on the number
+//! Invariant: who pins a process by its number checks afterwards that it is the one that was meant; from then on the
+//! number
 //! may be reused without harm.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

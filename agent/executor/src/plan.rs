@@ -1,7 +1,8 @@
 //! The launch plan: what the agent decided about one container, handed to its executor process as a file.
 //!
 //! The plan says how the payload is started (containerizer, command, user, limits, places) and how the executor reaches
-//! its agent. What the framework said about the task itself (kill policy, checks, maximal run time) is not here: it comes
+//! its agent. What the framework said about the task itself (kill policy, checks, maximal run time) is not here: it
+//! comes
 //! with the LAUNCH event in the `TaskInfo`.
 //! Invariant: a plan is complete; the executor looks nothing up (no user database, no agent flags). It holds the
 //! executor's token and the task's environment, therefore the file has mode 0600.

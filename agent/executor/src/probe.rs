@@ -1,7 +1,8 @@
 //! Checks that are a connection rather than a command: TCP and plain HTTP to a port of this host.
 //!
 //! They run in a process of their own below a leash, so that they may block and can be killed. Rule: the checks of the
-//! Mesos v1 `CheckInfo` and `HealthCheck`. Invariant: the answer is the exit status, as [`crate::core::checks::Question`] reads it.
+//! Mesos v1 `CheckInfo` and `HealthCheck`. Invariant: the answer is the exit status, as
+//! [`crate::core::checks::Question`] reads it.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,6 +1,7 @@
 //! The executor's one thread: a poll loop that carries what happens to the core and does what the core says.
 //!
-//! Watched are: the agent's socket, the leashes of the payload and its checks, the payload's output, signals, the clock.
+//! Watched are: the agent's socket, the leashes of the payload and its checks, the payload's output, signals, the
+//! clock.
 //! Invariant: it decides nothing and never blocks but in poll; every buffer has a bound.
 
 mod checks;

@@ -190,7 +190,8 @@ impl Program {
         self.exec()
     }
 
-    /// Tries the candidates as a shell does: a later one may be there where an earlier one is not, and a file of no known
+    /// Tries the candidates as a shell does: a later one may be there where an earlier one is not, and a file of no
+    /// known
     /// format is a shell script.
     fn exec(&self) -> Result<Infallible, Failure> {
         let mut errno = Errno::ENOENT;

@@ -2,7 +2,8 @@
 //!
 //! Soundness. `fork` is unsafe because the child of a process with several threads has one of them and every lock as it
 //! was: allocating could hang, and invariants of other threads' data are broken. This program has one thread: the
-//! executor is entered before anything could start another, and starts none. [`Alone`] is the proof, made once by counting
+//! executor is entered before anything could start another, and starts none. [`Alone`] is the proof, made once by
+//! counting
 //! threads, and cannot be sent away. Closing descriptors by number breaks the rule that their owners close them; each
 //! function here says why no owner is left to notice.
 

@@ -1,6 +1,7 @@
 //! The processes below a process: listing them and signalling them all.
 //!
-//! A process cannot leave the tree of its nearest subreaper by forking twice or by a session of its own: when its parent
+//! A process cannot leave the tree of its nearest subreaper by forking twice or by a session of its own: when its
+//! parent
 //! dies it is handed to the subreaper. Invariant: a signal goes only to a process that was seen below the root after it
 //! was pinned by a pidfd, so a reused process id is never hit.
 

@@ -1,6 +1,7 @@
 //! Containers that end: what becomes of their tasks.
 //!
-//! Whoever knows best speaks: what was already decided (a timeout, a kill), the kernel (out of memory), what the executor
+//! Whoever knows best speaks: what was already decided (a timeout, a kill), the kernel (out of memory), what the
+//! executor
 //! left in writing, and else only that the executor is gone.
 
 use mezzo_model::TaskState;

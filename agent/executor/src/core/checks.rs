@@ -1,7 +1,9 @@
 //! The checks of a task: when they run, what an answer means, and when the task is unhealthy for good.
 //!
-//! Rule: Mesos v1 `CheckInfo` (every change of its result is reported) and `HealthCheck` (every failure outside the grace period
-//! and the first success are reported; `consecutive_failures` of them end the task). Grace lasts until the first success at most.
+//! Rule: Mesos v1 `CheckInfo` (every change of its result is reported) and `HealthCheck` (every failure outside the
+//! grace period
+//! and the first success are reported; `consecutive_failures` of them end the task). Grace lasts until the first
+//! success at most.
 //! Invariant: one run of each check at a time; an answer of a run that was given up counts for nothing.
 
 mod question;

@@ -1,6 +1,7 @@
 //! The built-in executor of one command: LAUNCH starts it, its end is the task's.
 //!
-//! Rule: Mesos' command executor (states, messages, kill grace, health kills, maximal run time). Where it differs: it waits for
+//! Rule: Mesos' command executor (states, messages, kill grace, health kills, maximal run time). Where it differs: it
+//! waits for
 //! the acknowledgement of the last update as long as its agent is away, not a minute, so that an end during an agent's
 //! restart is not lost. Invariant: one task; updates go through the SDK's driver alone.
 

@@ -1,13 +1,15 @@
 //! The life of one payload: started, asked to end, killed, and over when no process of it is left.
 //!
-//! Invariant: it ends for its owner exactly once, and within a bound after its main process or a kill, even if the kernel
+//! Invariant: it ends for its owner exactly once, and within a bound after its main process or a kill, even if the
+//! kernel
 //! cannot end one of its processes.
 
 use mezzo_model::Millis;
 
 use super::{How, MemoryReport, Out, Output, PayloadEvent};
 
-/// How long the killing of what is left may take. A process that hangs in the kernel (a dead network disk) takes for ever.
+/// How long the killing of what is left may take. A process that hangs in the kernel (a dead network disk) takes for
+/// ever.
 const LEFTOVERS_MS: Millis = Millis::from_secs(30);
 
 /// The state of a payload.

@@ -1,6 +1,7 @@
 //! One log file in a directory that somebody else may write to, with a bound on its size and on what is kept of it.
 //!
-//! A file that is full becomes `<name>.1`, the one that was `.1` becomes `.2`, and the last one goes. Invariant: every file
+//! A file that is full becomes `<name>.1`, the one that was `.1` becomes `.2`, and the last one goes. Invariant:
+//! every file
 //! opened here was made here in the same call; links and files that the payload put in the way are moved or removed.
 
 use std::fs::File;

@@ -13,7 +13,8 @@ use super::bed::{
     Bed, assert_ended, children, is_alive, message, signal, state, task, wait_for_end, wait_until,
 };
 
-/// A shell that forks twice with a session of its own, clears its environment and outlives its parent; then one more the
+/// A shell that forks twice with a session of its own, clears its environment and outlives its parent; then one more
+/// the
 /// usual way. The process ids are said to `pids`.
 const RUNAWAY: &str = "\
     setsid sh -c 'setsid env -i sh -c \"trap \\\"\\\" TERM HUP; echo \\$\\$ > pids; while :; do sleep 1000; done\" & exit' & \

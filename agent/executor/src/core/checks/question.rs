@@ -1,6 +1,7 @@
 //! What a check asks, and what an answer means.
 //!
-//! Invariant: an answer is the exit status of a process, also where the question is a connection: 0 and 1 for TCP, and for
+//! Invariant: an answer is the exit status of a process, also where the question is a connection: 0 and 1 for TCP,
+//! and for
 //! HTTP the status code through [`http_exit`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
