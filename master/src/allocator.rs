@@ -5,7 +5,7 @@
 //! [`Allocator::allocate`] looks at those agents only. What is given back goes to the other frameworks in the
 //! same event; who refused it sees the same again when its filter has ended, at the earliest after
 //! [`COOL_DOWN`], or at once if there is more. New demand (a framework appears or revives) looks at every
-//! agent with free resources, on behalf of that framework alone; such sweeps are coalesced.
+//! agent with free resources; such sweeps are coalesced.
 //!
 //! An agent's free resources go whole to the first framework in the order of fairness that may have them.
 //!
@@ -84,8 +84,8 @@ pub struct Allocator {
     rng: Rng,
     /// Agents that must be looked at.
     dirty: BTreeSet<AgentKey>,
-    /// Frameworks for which all agents must be looked at.
-    eager: BTreeSet<FrameworkKey>,
+    /// All agents must be looked at.
+    sweep_wanted: bool,
     last_sweep: Option<Millis>,
     /// Somebody may want what others hold in old offers.
     demand: bool,
@@ -107,7 +107,7 @@ impl Allocator {
             filters: Filters::default(),
             rng,
             dirty: BTreeSet::new(),
-            eager: BTreeSet::new(),
+            sweep_wanted: false,
             last_sweep: None,
             demand: false,
         }
@@ -152,7 +152,7 @@ impl Allocator {
             },
         );
         if active {
-            self.want_sweep(key);
+            self.want_sweep();
         }
     }
 
@@ -169,7 +169,7 @@ impl Allocator {
             self.tree.set_active(key, role, active && !spec.suppressed);
         }
         if active {
-            self.want_sweep(key);
+            self.want_sweep();
         } else {
             self.filters.clear_framework(key);
         }
@@ -231,7 +231,7 @@ impl Allocator {
             }
         }
         if changed {
-            self.want_sweep(key);
+            self.want_sweep();
         }
     }
 
@@ -389,8 +389,8 @@ impl Allocator {
         }
     }
 
-    fn want_sweep(&mut self, key: FrameworkKey) {
-        self.eager.insert(key);
+    fn want_sweep(&mut self) {
+        self.sweep_wanted = true;
         self.demand = true;
     }
 

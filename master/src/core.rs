@@ -193,7 +193,6 @@ pub struct Core {
     next_offer: u64,
     /// Offers past their timeout that nobody else could use so far.
     ripe: BTreeSet<OfferKey>,
-    ripe_checked: Option<Millis>,
 
     past_tasks: BTreeMap<(FrameworkId, TaskId), AgentId>,
     past_tasks_by_age: VecDeque<(FrameworkId, TaskId)>,
@@ -249,7 +248,6 @@ impl Core {
             offers: BTreeMap::new(),
             next_offer: 0,
             ripe: BTreeSet::new(),
-            ripe_checked: None,
             past_tasks: BTreeMap::new(),
             past_tasks_by_age: VecDeque::new(),
             peers: BTreeMap::new(),
@@ -366,8 +364,6 @@ impl Core {
             Timer::Heartbeat(framework) => self.on_heartbeat(cx, framework),
             Timer::Failover(framework) => self.on_failover_timeout(cx, framework),
             Timer::Offer(offer) => self.on_offer_timeout(cx, offer),
-            Timer::Ripe => self.rescind_wanted(cx),
-            Timer::Collect => self.on_collect(cx),
             Timer::Ping(agent) => self.on_ping_timer(cx, agent),
             Timer::Recovery => self.on_recovery_timeout(cx),
             Timer::Removal => self.on_removal_timer(cx),
@@ -382,17 +378,9 @@ impl Core {
             return;
         }
         self.make_offers(cx);
-        if self.allocator.take_demand() && !self.ripe.is_empty() && !self.timers.is_set(Timer::Ripe)
-        {
-            let at = self
-                .ripe_checked
-                .map_or(cx.now.mono, |last| last + config::RIPE_INTERVAL);
-            if at > cx.now.mono {
-                self.timers.set(Timer::Ripe, at);
-            } else {
-                self.rescind_wanted(cx);
-                self.make_offers(cx);
-            }
+        if self.allocator.take_demand() && !self.ripe.is_empty() {
+            self.rescind_wanted(cx);
+            self.make_offers(cx);
         }
         self.flush_registrar(cx);
     }

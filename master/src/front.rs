@@ -24,9 +24,8 @@ use crate::read_model::Reader;
 /// Knocks that may wait for the core; whoever knocks then waits.
 pub const MAX_KNOCKS: usize = 1024;
 
-/// Messages that may wait for one reader (a scheduler or an agent); one that is slower is cut. One call of a large
-/// framework (a reconciliation, a launch) can cause so many at once.
-pub const MAX_UNREAD: usize = 262_144;
+/// Messages that may wait for one reader (a scheduler or an agent); one that is slower is cut.
+pub const MAX_UNREAD: usize = 65_536;
 
 /// Where this master stands.
 #[derive(Clone, Debug)]
@@ -321,93 +320,4 @@ pub fn principal<T>(request: &Request<T>) -> Option<Arc<str>> {
 pub fn stream_id<T>(request: &Request<T>) -> Option<String> {
     let value = request.metadata().get(grpc::STREAM_ID)?;
     Some(value.to_str().unwrap_or_default().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use futures_util::StreamExt as _;
-
-    use super::*;
-    use crate::read_model;
-
-    fn office() -> (
-        Arc<Office>,
-        mpsc::Receiver<Knock>,
-        mpsc::UnboundedReceiver<ConnId>,
-    ) {
-        let (_, reader) =
-            read_model::start(Default::default(), Default::default()).expect("starts");
-        Office::new(reader)
-    }
-
-    #[tokio::test]
-    async fn a_slow_reader_is_cut_in_words_and_the_others_are_not() {
-        let (office, _knocks, mut gone) = office();
-        let (slow, mut slow_stream) = stream(office.connection());
-        let (quick, mut quick_stream) = stream(office.connection());
-        let slow_id = slow_stream.connection.as_ref().expect("open").id;
-        for number in 0..MAX_UNREAD {
-            assert!(slow.put(number));
-            assert!(quick.put(number));
-            assert_eq!(
-                quick_stream.next().await.expect("open").expect("a message"),
-                number
-            );
-        }
-        assert!(!slow.put(0), "one too many");
-        assert!(quick.put(7));
-        drop(slow);
-        let mut read = 0;
-        let last = loop {
-            match slow_stream.next().await.expect("a last word") {
-                Ok(_) => read += 1,
-                Err(status) => break status,
-            }
-        };
-        assert_eq!(read, MAX_UNREAD, "what was put in before is not lost");
-        assert_eq!(last.code(), tonic::Code::ResourceExhausted);
-        assert!(last.message().contains("were not read"), "{last}");
-        assert!(slow_stream.next().await.is_none());
-        assert_eq!(gone.recv().await, Some(slow_id));
-        assert_eq!(
-            quick_stream.next().await.expect("open").expect("a message"),
-            7
-        );
-    }
-
-    #[tokio::test]
-    async fn a_stream_that_is_dropped_tells_so_once_for_each_half() {
-        let (office, _knocks, mut gone) = office();
-        let (reading, writing) = office.connection().both();
-        let id = reading.id;
-        let (orders, stream) = stream::<u8>(writing);
-        drop(stream);
-        assert!(orders.is_deserted() && !orders.put(1));
-        drop(reading);
-        assert_eq!((gone.recv().await, gone.recv().await), (Some(id), Some(id)));
-    }
-
-    #[tokio::test]
-    async fn who_does_not_lead_says_who_does() {
-        let (post, shown) = watch::channel(Post::Standby {
-            leader: Some("h:1".to_owned()),
-        });
-        let front = Front::new(shown);
-        assert_eq!(
-            grpc::leader(&front.office().expect_err("standby")),
-            Some("h:1")
-        );
-        post.send_replace(Post::Loading);
-        let loading = front.office().expect_err("loading");
-        assert_eq!(loading.message(), "Master has not finished recovery");
-        let (office, knocks, _) = office();
-        post.send_replace(Post::Leading(office));
-        let office = front.office().expect("leads");
-        drop(knocks);
-        let over = office
-            .knock(Knock::CancelRead(ReadId(1)))
-            .await
-            .expect_err("the term is over");
-        assert_eq!(over.code(), tonic::Code::Unavailable);
-    }
 }

@@ -50,8 +50,6 @@ pub enum Act {
     MarkUnreachable(AgentId, Wall),
     /// An agent left.
     Remove(AgentId),
-    /// An agent that is long unreachable or gone is forgotten.
-    Forget(AgentId),
     /// The weights of roles, in thousandths.
     Weights(BTreeMap<Role, u64>),
     /// Nothing is written; asks whether the term still lasts.
@@ -157,7 +155,7 @@ impl Act {
                 agent_key(id),
                 agent_value("unreachable", Some(*since), None),
             )),
-            Self::Remove(id) | Self::Forget(id) => Some(Op::Delete {
+            Self::Remove(id) => Some(Op::Delete {
                 key: agent_key(id),
                 expect: Expect::Any,
             }),

@@ -237,9 +237,8 @@ impl Life {
             Err(end) => return end,
         };
         let elected = self.started.now().wall;
-        let core = Core::new(self.template.config(term.epoch.clone()), rand::random());
         let master = GetMaster {
-            master_info: Some(core.config().master.clone()),
+            master_info: Some(self.template.master().clone()),
             start_time: Some(elected.as_secs_f64() - self.started.now().mono.as_secs_f64()),
             elected_time: Some(elected.as_secs_f64()),
         };
@@ -253,6 +252,7 @@ impl Life {
                 };
             }
         };
+        let core = Core::new(self.template.config(term.epoch.clone()), rand::random());
         let (office, knocks, gone) = Office::new(reader);
         let reign = Reign::new(core, term, self.started, feed, self.board.clone());
         let end = reign

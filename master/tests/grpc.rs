@@ -164,9 +164,7 @@ async fn reads_and_refusals_of_the_operators_door() {
 }
 
 /// What is wrong with a call, the status, and its words.
-type Change = fn(&mut Call);
-
-const ROWS: &[(Change, Code, &str)] = &[
+const ROWS: &[(fn(&mut Call), Code, &str)] = &[
     (
         |c| c.r#type = None,
         Code::InvalidArgument,

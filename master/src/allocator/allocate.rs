@@ -1,6 +1,5 @@
 //! Giving free resources out: which agents are looked at, and who may have what of them.
 
-use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use mezzo_model::constraint::Subject;
@@ -14,7 +13,7 @@ use crate::keys::{AgentKey, FrameworkKey};
 impl Allocator {
     /// When [`Allocator::allocate`] should be called even if nothing happens until then.
     pub fn next_deadline(&self) -> Option<Millis> {
-        let sweep = (!self.eager.is_empty()).then(|| {
+        let sweep = self.sweep_wanted.then(|| {
             self.last_sweep
                 .map_or(Millis::ZERO, |last| last + SWEEP_INTERVAL)
         });
@@ -33,47 +32,35 @@ impl Allocator {
             dirty.insert(agent);
             *demand = true;
         });
-        let dirty = std::mem::take(&mut self.dirty);
+        let due = self
+            .last_sweep
+            .is_none_or(|last| now.since(last) >= SWEEP_INTERVAL);
+        let agents: Vec<AgentKey> = if self.sweep_wanted && due {
+            self.sweep_wanted = false;
+            self.last_sweep = Some(now);
+            self.dirty.clear();
+            let mut all: Vec<AgentKey> = self
+                .agents
+                .iter()
+                .filter(|(_, entry)| entry.active && !entry.free.is_empty())
+                .map(|(key, _)| *key)
+                .collect();
+            self.rng.shuffle(&mut all);
+            all
+        } else {
+            std::mem::take(&mut self.dirty).into_iter().collect()
+        };
         let mut grants = Vec::new();
         if self.tree.active() == 0 {
             return grants;
         }
-        for agent in &dirty {
-            self.allocate_agent(*agent, None, &mut grants);
-        }
-        let is_due = self
-            .last_sweep
-            .is_none_or(|last| now.since(last) >= SWEEP_INTERVAL);
-        if is_due && !self.eager.is_empty() {
-            self.last_sweep = Some(now);
-            self.sweep(&dirty, &mut grants);
+        for agent in agents {
+            self.allocate_agent(agent, &mut grants);
         }
         grants
     }
 
-    /// Looks at every agent on behalf of the frameworks that appeared or revived. For all others nothing has changed
-    /// since these agents were looked at last.
-    fn sweep(&mut self, done: &BTreeSet<AgentKey>, grants: &mut Vec<Grant>) {
-        let eager = std::mem::take(&mut self.eager);
-        let mut agents: Vec<AgentKey> = self
-            .agents
-            .iter()
-            .filter(|(key, entry)| entry.active && !entry.free.is_empty() && !done.contains(key))
-            .map(|(key, _)| *key)
-            .collect();
-        self.rng.shuffle(&mut agents);
-        for agent in agents {
-            self.allocate_agent(agent, Some(&eager), grants);
-        }
-    }
-
-    /// Gives out what is free on one agent, to these frameworks or to any.
-    fn allocate_agent(
-        &mut self,
-        key: AgentKey,
-        only: Option<&BTreeSet<FrameworkKey>>,
-        grants: &mut Vec<Grant>,
-    ) {
+    fn allocate_agent(&mut self, key: AgentKey, grants: &mut Vec<Grant>) {
         loop {
             let Some(entry) = self.agents.get(&key) else {
                 return;
@@ -89,9 +76,6 @@ impl Allocator {
                 ..
             } = self;
             let found = tree.visit(|role, framework| {
-                if only.is_some_and(|only| !only.contains(&framework)) {
-                    return ControlFlow::Continue(());
-                }
                 let Some(of) = frameworks.get(&framework) else {
                     return ControlFlow::Continue(());
                 };

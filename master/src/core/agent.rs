@@ -1,7 +1,7 @@
 //! An agent as the core knows it, with the tasks and executors on it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use mezzo_model::ids::{AgentId, ExecutorId, TaskId};
@@ -133,19 +133,9 @@ impl Agent {
         tasks.chain(executors)
     }
 
-    /// Whether a framework has a task or an executor here. O(log n).
+    /// Whether a framework has a task or an executor here.
     pub fn has_any_of(&self, framework: FrameworkKey) -> bool {
-        let (task, executor) = &*LEAST;
-        let task = self.tasks.range((framework, task.clone())..).next();
-        let executor = self.executors.range((framework, executor.clone())..).next();
-        task.is_some_and(|((of, _), _)| *of == framework)
-            || executor.is_some_and(|((of, _), _)| *of == framework)
+        self.tasks.keys().any(|(of, _)| *of == framework)
+            || self.executors.keys().any(|(of, _)| *of == framework)
     }
 }
-
-/// No id sorts before these: a space is the lowest character that an id may hold.
-static LEAST: LazyLock<(TaskId, ExecutorId)> = LazyLock::new(|| {
-    let task = TaskId::parse(" ").expect("a space is an id");
-    let executor = ExecutorId::parse(" ").expect("a space is an id");
-    (task, executor)
-});

@@ -12,18 +12,6 @@ pub const HEARTBEAT_INTERVAL: Millis = Millis::from_secs(15);
 /// An offer is taken back after so long whether or not somebody else wants it: its answer may have been lost.
 pub const OFFER_MAX_AGE: Millis = Millis::from_secs(300);
 
-/// Old offers are looked at on behalf of new demand at most this often.
-pub const RIPE_INTERVAL: Millis = Millis(1000);
-
-/// How often the registry is cleared of agents that are long past.
-pub const COLLECT_INTERVAL: Millis = Millis::from_secs(15 * 60);
-
-/// An agent that is unreachable or gone for so long is forgotten.
-pub const MAX_PAST_AGENT_AGE: Millis = Millis::from_secs(14 * 24 * 3600);
-
-/// Unreachable and gone agents that are remembered.
-pub const MAX_PAST_AGENTS: usize = 102_400;
-
 /// After a commit whose fate is unknown it is tried again this much later.
 pub const COMMIT_RETRY: Millis = Millis(500);
 

@@ -225,7 +225,6 @@ impl Core {
 
     /// New demand appeared: offers that were kept only because nobody else wanted them are looked at again.
     pub(super) fn rescind_wanted(&mut self, cx: &mut Cx<'_>) {
-        self.ripe_checked = Some(cx.now.mono);
         for key in self.ripe.iter().copied().collect::<Vec<_>>() {
             let Some(offer) = self.offers.get(&key) else {
                 continue;

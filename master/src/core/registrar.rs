@@ -5,13 +5,12 @@ use std::collections::{BTreeSet, VecDeque};
 
 use mezzo_coordination::{CommitError, Record, Txn};
 
-use super::config::{COLLECT_INTERVAL, COMMIT_RETRY, MAX_PAST_AGENT_AGE, MAX_PAST_AGENTS};
+use super::config::COMMIT_RETRY;
 use super::timers::Timer;
 use super::{Core, Cx, MAX_BATCH, NoteLevel, Output};
 use crate::read_model::Change;
 use crate::registry::{self, Act, AgentState};
-use mezzo_model::ids::AgentId;
-use mezzo_model::{Role, Wall};
+use mezzo_model::Role;
 
 /// The queue.
 #[derive(Debug)]
@@ -117,8 +116,6 @@ impl Core {
         for (role, weight) in content.weights {
             self.set_weight(role, weight);
         }
-        self.timers
-            .set(Timer::Collect, cx.now.mono + COLLECT_INTERVAL);
         if !content.is_written {
             self.registrar.push(Act::Format);
         }
@@ -205,37 +202,7 @@ impl Core {
             Act::Admit(id, _) => self.on_admitted(cx, &id),
             Act::MarkUnreachable(id, since) => self.on_marked_unreachable(cx, &id, since),
             Act::Remove(id) => self.on_removed(cx, &id),
-            Act::Forget(id) => {
-                self.unreachable.remove(&id);
-                self.gone.remove(&id);
-            }
             Act::Format | Act::Weights(_) | Act::Probe => {}
-        }
-    }
-
-    /// Agents that are long past leave the registry: the oldest first if there are too many.
-    pub(super) fn on_collect(&mut self, cx: &mut Cx<'_>) {
-        self.timers
-            .set(Timer::Collect, cx.now.mono + COLLECT_INTERVAL);
-        let mut past: Vec<(Wall, &AgentId)> = self
-            .unreachable
-            .iter()
-            .chain(&self.gone)
-            .map(|(id, since)| (*since, id))
-            .collect();
-        past.sort_unstable();
-        let surplus = past.len().saturating_sub(MAX_PAST_AGENTS);
-        let old = cx.now.wall.0.saturating_sub(MAX_PAST_AGENT_AGE.0);
-        let forgotten: Vec<AgentId> = past
-            .iter()
-            .enumerate()
-            .filter(|(index, (since, _))| *index < surplus || since.0 < old)
-            // One that is just coming back is not past.
-            .filter(|(_, (_, id))| !self.admissions.contains_key(*id))
-            .map(|(_, (_, id))| (*id).clone())
-            .collect();
-        for id in forgotten {
-            self.registrar.push(Act::Forget(id));
         }
     }
 
@@ -245,7 +212,7 @@ impl Core {
             Act::Admit(id, _) => self.on_admission_refused(cx, &id, why),
             // The agent stays as it is; the next silence tries again.
             Act::MarkUnreachable(id, _) | Act::Remove(id) => self.on_transition_refused(cx, &id),
-            Act::Format | Act::Weights(_) | Act::Probe | Act::Forget(_) => {}
+            Act::Format | Act::Weights(_) | Act::Probe => {}
         }
     }
 }

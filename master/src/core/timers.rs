@@ -15,10 +15,6 @@ pub enum Timer {
     Failover(FrameworkKey),
     /// An offer that was not answered.
     Offer(OfferKey),
-    /// Old offers are looked at again on behalf of new demand.
-    Ripe,
-    /// The registry is cleared of what is long past.
-    Collect,
     /// The next ping.
     Ping(AgentKey),
     /// The end of the wait for agents of the registry.

@@ -115,6 +115,11 @@ impl Template {
             ..self.config.clone()
         }
     }
+
+    /// What is told of this master.
+    pub fn master(&self) -> &v1::MasterInfo {
+        &self.config.master
+    }
 }
 
 /// Checks the flags, opens the port and joins the election.

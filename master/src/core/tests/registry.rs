@@ -149,27 +149,3 @@ fn one_seed_gives_one_history_and_another_term_other_ids() {
     assert_eq!(run(1), run(1));
     assert_ne!(run(1).0, run(2).0);
 }
-
-#[test]
-fn agents_that_are_long_past_leave_the_registry() {
-    let mut world = World::new();
-    let agent = world.agent("h1", "cpus:1;mem:64");
-    world.pass(90_000);
-    assert_eq!(world.core.gauges().agents_unreachable, 1);
-    world.now.wall.0 += 13 * 24 * 3_600_000;
-    world.pass(900_000);
-    assert_eq!(
-        world.core.gauges().agents_unreachable,
-        1,
-        "13 days are not long"
-    );
-    world.now.wall.0 += 24 * 3_600_000;
-    world.pass(900_000);
-    assert_eq!(world.core.gauges().agents_unreachable, 0);
-    assert!(!world.registry.keys().any(|key| key.starts_with("agents/")));
-    // It may come back all the same.
-    let mut agent = agent;
-    world.reconnect(&mut agent, Vec::new(), Vec::new());
-    assert_eq!(world.core.gauges().agents_connected, 1);
-    world.finish();
-}
