@@ -114,22 +114,6 @@ mod tests {
         assert_eq!(http_status(exit), Some(404));
         assert_eq!(Probe::Tcp(address).ask().unwrap(), 0);
         assert_eq!(answering.join().unwrap(), "GET /health?a=b HTTP/1.1\r\n");
-    }
-
-    #[test]
-    fn nobody_at_the_port_is_no_answer() {
-        use nix::sys::socket::{
-            AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket,
-        };
-        use std::os::fd::AsRawFd;
-        // Bound and not listening: refused for sure, and nobody else can take the port meanwhile.
-        let flags = SockFlag::SOCK_CLOEXEC;
-        let held = socket(AddressFamily::Inet, SockType::Stream, flags, None).unwrap();
-        bind(held.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
-        let port = getsockname::<SockaddrIn>(held.as_raw_fd()).unwrap().port();
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        assert!(Probe::Tcp(address).ask().is_err());
-        let path = "/".to_owned();
-        assert!(Probe::Http { address, path }.ask().is_err());
+        assert!(Probe::Tcp(address).ask().is_err(), "the port is closed");
     }
 }

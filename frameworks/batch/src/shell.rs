@@ -72,7 +72,6 @@ pub async fn start(flags: Flags, stop: Stop) -> Result<Running, StartError> {
     let router = guard.protect(vitals.routes().merge(routes));
     let served = tokio::spawn(mezzo_door::serve(setup.door, router, stop.clone()));
     let reign = Reign {
-        address: setup.address,
         settings: setup.settings,
         config: setup.config,
         standing,
@@ -92,8 +91,6 @@ pub async fn start(flags: Flags, stop: Stop) -> Result<Running, StartError> {
 }
 
 struct Reign {
-    /// How others reach this process: `host:port`.
-    address: String,
     settings: DriverSettings,
     config: Config,
     standing: watch::Sender<Standing>,
@@ -119,8 +116,15 @@ impl Reign {
                     continue;
                 }
                 Leadership::Standby { leader } => {
-                    let address = leader.map(|leader| leader.address);
-                    self.stand_by(address);
+                    match &leader {
+                        Some(leader) => {
+                            tracing::info!(leader = %leader.address, "standing by");
+                            self.health.good();
+                        }
+                        None => self.health.bad("nobody leads yet"),
+                    }
+                    let leader = leader.map(|leader| leader.address);
+                    self.standing.send_replace(Standing::Standby { leader });
                 }
                 Leadership::Suspended => {
                     self.health.bad("it is in doubt who leads");
@@ -144,27 +148,6 @@ impl Reign {
         self.standing
             .send_replace(Standing::Standby { leader: None });
         contender.resign().await;
-    }
-
-    /// Somebody else leads, or nobody does, or this process is about to.
-    fn stand_by(&self, leader: Option<String>) {
-        let ours = leader.as_deref() == Some(&*self.address);
-        let standing = match &leader {
-            // A request that was passed on to ourselves would come back for ever.
-            Some(_) if ours => Standing::InDoubt,
-            _ => Standing::Standby {
-                leader: leader.clone(),
-            },
-        };
-        self.standing.send_replace(standing);
-        match leader {
-            Some(_) if ours => self.health.bad("about to lead"),
-            Some(leader) => {
-                tracing::info!(leader, "standing by");
-                self.health.good();
-            }
-            None => self.health.bad("nobody leads yet"),
-        }
     }
 
     /// After a term, or a part of one: whether to look at the leadership again.
@@ -244,9 +227,8 @@ impl Reign {
         };
         tracing::info!(epoch = %term.epoch, "the batch framework leads");
         self.gauges.begin();
-        // Whoever hears that it can serve may ask at once.
-        self.standing.send_replace(Standing::Leading(ask));
         self.health.good();
+        self.standing.send_replace(Standing::Leading(ask));
         leading::live(core, term, self.clock, wires, self.gauges.clone()).await
     }
 }
