@@ -164,7 +164,9 @@ async fn reads_and_refusals_of_the_operators_door() {
 }
 
 /// What is wrong with a call, the status, and its words.
-const ROWS: &[(fn(&mut Call), Code, &str)] = &[
+type Row = (fn(&mut Call), Code, &'static str);
+
+const ROWS: &[Row] = &[
     (
         |c| c.r#type = None,
         Code::InvalidArgument,
