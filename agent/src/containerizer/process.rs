@@ -66,6 +66,10 @@ impl Containerizer for Process {
             return Ok(());
         };
         let name = site.container.as_str();
+        // One that another run of the agent made without a group stays without.
+        if !tracker.exists(name) {
+            return Ok(());
+        }
         tracker.enter(name, pid).map_err(LaunchError::io(
             "put the executor into",
             &tracker.path(name),
@@ -84,10 +88,10 @@ impl Containerizer for Process {
             Some(tracker) => tracker.exists(name).then(|| tracker.end(name)),
             None => None,
         };
-        match held {
-            Some(still) => left += still,
-            None if sure => {}
-            None => left += procs::kill_marked(name),
+        left += held.unwrap_or(0);
+        // It may have ended before it was held, so whoever bears its mark is looked for too.
+        if !sure {
+            left += procs::kill_marked(name);
         }
         Remains {
             out_of_memory: None,

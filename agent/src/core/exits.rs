@@ -48,7 +48,13 @@ impl Core {
             return;
         };
         let command = !entry.record.is_custom();
-        let started = entry.process.is_some();
+        // Its executor may have spoken before the record of its start was written.
+        let spoke = |task: &TaskId| {
+            let key = (entry.record.framework.clone(), task.clone());
+            let known = self.ledger.tasks.get(&key);
+            known.is_some_and(|known| known.latest.is_some())
+        };
+        let started = entry.process.is_some() || entry.tasks.iter().any(spoke);
         let decided = self
             .executors
             .get(container)

@@ -92,7 +92,8 @@ impl Containers {
     }
 
     async fn make(self: Arc<Self>, launch: Launch) {
-        let container = launch.place.container.clone();
+        let site = launch.place.clone();
+        let container = site.container.clone();
         let place = self.making.clone().acquire_owned().await;
         if self.is_destroyed(&container) {
             drop(place);
@@ -125,6 +126,7 @@ impl Containers {
             process,
         };
         if self.inbox.put(launched).await.is_ok() {
+            self.hold_together(site, process, pidfd.clone());
             self.watch(container, pidfd).await;
         }
     }
@@ -155,12 +157,29 @@ impl Containers {
         plan.store(&path)?;
         let spawned = spawn::spawn(&self.executor, &path, site.container.as_str())
             .map_err(LaunchError::io("start", &self.executor))?;
-        if let Err(error) = self.kinds.chosen.hold(&site, spawned.process.pid) {
-            let _ = pidfd_send_signal(&spawned.pidfd, Signal::KILL);
-            let _ = waitid(WaitId::PidFd(spawned.pidfd.as_fd()), WaitIdOptions::EXITED);
-            return Err(error);
-        }
         Ok(spawned)
+    }
+
+    /// Has the executor and all that comes of it held together, so that nothing escapes its end. The kernel may take
+    /// tens of milliseconds for that, so it is done while the executor is already at work.
+    fn hold_together(
+        self: &Arc<Self>,
+        place: Place,
+        process: Process,
+        pidfd: Arc<AsyncFd<OwnedFd>>,
+    ) {
+        let containers = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let site = containers.common.site(&place);
+            let held = containers.kinds.chosen.hold(&site, process.pid);
+            let lives = procs::start_time(process.pid) == Some(process.start);
+            if let Err(error) = held
+                && lives
+            {
+                tracing::error!(container = %site.container, %error, "an executor that cannot be held is ended");
+                kill(&pidfd);
+            }
+        });
     }
 
     /// Takes back what was made of a container that cannot be launched.
@@ -184,7 +203,12 @@ impl Containers {
     /// Waits for the end of an executor, cleans after it, and tells the core.
     async fn watch(self: Arc<Self>, container: ContainerId, pidfd: Arc<AsyncFd<OwnedFd>>) {
         // A pidfd is readable when its process has ended. It cannot fail while the runtime lives.
-        let ended = pidfd.readable().await.map(|_| ());
+        let ended = tokio::select! {
+            biased;
+            // Nobody is left to be told; the next run of the agent cleans and tells.
+            () = self.inbox.closed() => return,
+            ended = pidfd.readable() => ended.map(|_| ()),
+        };
         if ended.is_err() {
             return;
         }
@@ -285,14 +309,15 @@ impl Containers {
         let containers = self.clone();
         tokio::spawn(async move {
             let found = tokio::task::spawn_blocking(move || look_for(wanted)).await;
-            for (container, process, pidfd) in found.unwrap_or_default() {
+            for (place, process, pidfd) in found.unwrap_or_default() {
+                let container = place.container.clone();
                 let watched = pidfd.and_then(|fd| sys::watch(fd).ok());
-                let alive = process.filter(|_| watched.is_some());
-                if let Some(pidfd) = watched.map(Arc::new) {
+                if let (Some(process), Some(pidfd)) = (process, watched.map(Arc::new)) {
                     containers.hold(&container, &pidfd);
+                    containers.hold_together(place, process, pidfd.clone());
                     let probed = Input::Probed {
                         container: container.clone(),
-                        alive,
+                        alive: Some(process),
                     };
                     let _ = containers.inbox.put(probed).await;
                     tokio::spawn(containers.clone().watch(container, pidfd));
@@ -358,7 +383,7 @@ impl Containers {
 /// For each container its executor's process, if it lives, held by a pidfd.
 fn look_for(
     wanted: Vec<(Place, Option<Process>)>,
-) -> Vec<(ContainerId, Option<Process>, Option<OwnedFd>)> {
+) -> Vec<(Place, Option<Process>, Option<OwnedFd>)> {
     // The scan is only needed for those whose start did not come to be written.
     let needs_scan = wanted.iter().any(|(_, known)| known.is_none());
     let scanned = if needs_scan {
@@ -369,10 +394,9 @@ fn look_for(
     wanted
         .into_iter()
         .map(|(place, known)| {
-            let container = place.container;
-            let process = known.or_else(|| scanned.get(container.as_str()).copied());
+            let process = known.or_else(|| scanned.get(place.container.as_str()).copied());
             let pidfd = process.and_then(spawn::hold);
-            (container, process, pidfd)
+            (place, process, pidfd)
         })
         .collect()
 }

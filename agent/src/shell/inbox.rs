@@ -50,6 +50,11 @@ impl Inbox {
         self.inputs.blocking_send(waiting).map_err(|_| Closed)
     }
 
+    /// Waits until the core is gone.
+    pub async fn closed(&self) {
+        self.inputs.closed().await;
+    }
+
     /// Puts in what an executor said in so many bytes.
     pub async fn put_call(&self, input: Input, bytes: usize) -> Result<(), Closed> {
         let kilobytes = (bytes / 1_024 + 1).min(CALLS_KB_MAX);
