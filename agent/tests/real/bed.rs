@@ -137,6 +137,25 @@ impl Bed {
         });
         *executor.expect("an executor")
     }
+
+    /// Kills the executor of the only container and the leash that would clean after it, and waits until both are gone.
+    pub async fn kill_executor_and_leash(&self) {
+        let executor = self.executor_pid();
+        let children =
+            std::fs::read_to_string(format!("/proc/{executor}/task/{executor}/children"))
+                .expect("the children of the executor");
+        let leash = children.split_whitespace().find(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                .is_ok_and(|name| name.trim() == "mezzo-leash")
+        });
+        let leash = leash.expect("a leash").parse().expect("a pid");
+        // Stopped, so that it cannot act on the end of its leash.
+        kill(Pid::from_raw(executor), Signal::SIGSTOP).expect("stops");
+        for pid in [leash, executor] {
+            kill_9(pid);
+            until_gone(pid).await;
+        }
+    }
 }
 
 /// A test that failed leaves nothing either.

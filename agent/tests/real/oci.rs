@@ -243,10 +243,8 @@ async fn a_container_outlives_the_agent_and_its_leftovers_do_not() {
             && attributes.contains(&"oci_runtime".to_owned()),
         "{attributes:?}"
     );
-    let executor = bed.executor_pid();
     bed.stop().await;
-    kill_9(executor);
-    super::bed::until_gone(executor).await;
+    bed.kill_executor_and_leash().await;
     assert!(!groups_left().is_empty(), "nobody has cleaned yet");
     bed.start().await;
     bed.master.welcome().await;
