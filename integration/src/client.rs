@@ -264,6 +264,24 @@ impl Client {
         .await
     }
 
+    /// Asks for the end of a task.
+    ///
+    /// # Errors
+    /// The status, as the door gave it.
+    pub async fn kill(&mut self, task: &str) -> Result<(), Status> {
+        self.submit(Call {
+            r#type: Some(call::Type::Kill as i32),
+            kill: Some(call::Kill {
+                task_id: v1::TaskId {
+                    value: task.to_owned(),
+                },
+                ..call::Kill::default()
+            }),
+            ..Call::default()
+        })
+        .await
+    }
+
     /// Acknowledges an update that asks for it.
     ///
     /// # Errors

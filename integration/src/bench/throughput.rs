@@ -46,7 +46,12 @@ pub async fn run(count: usize) -> anyhow::Result<()> {
     let rate = count as f64 / took.as_secs_f64();
     println!("`true` tasks through one agent, process: {rate:.0}/s ({count} in {took:.2?})");
     println!("  Mesos 1.12 on such a machine: 9 to 12/s; goal: >= 300/s");
-    println!("  bounded by: processor time of two process starts a task on all cores");
+    println!(
+        "  bounded by: processor time of two process starts a task on all cores; on ext4, after many files were"
+    );
+    println!(
+        "  removed, also by its search for inodes that were not freed lately: rest some minutes between two runs"
+    );
     Ok(())
 }
 
