@@ -7,12 +7,13 @@
 mod cluster;
 mod daemon;
 mod ledger;
+pub(crate) mod remains;
 mod rest;
 mod wait;
 
-pub(crate) use cluster::processes_of;
 pub use cluster::{Cluster, Plan};
 pub use daemon::{Daemon, DaemonError};
 pub use ledger::{Entry, Ledger};
+pub(crate) use remains::processes_of;
 pub use rest::{Answer, Rest};
 pub use wait::{eventually, eventually_async};

@@ -58,7 +58,7 @@ impl Bed {
             format!("--work_dir={}", self.work_dir().display()),
             format!("--containerizers={}", self.containerizer),
             format!("--executor_program={}", executor().display()),
-            format!("--cgroups_root=mezzo-agent-test-{}", std::process::id()),
+            format!("--cgroups_root={}", cgroups_root()),
             "--resources=cpus:4;mem:4096;disk:1024".to_owned(),
         ];
         arguments.extend(self.more.iter().cloned());
@@ -168,7 +168,28 @@ impl Drop for Bed {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
         }
+        let root = cgroups_root();
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten();
+        for hierarchy in hierarchies.flatten() {
+            remove_group(&hierarchy.path().join(&root));
+        }
+        remove_group(&Path::new("/sys/fs/cgroup").join(&root));
     }
+}
+
+/// The name of the cgroups of this process' agent.
+pub fn cgroups_root() -> String {
+    format!("mezzo-agent-test-{}", std::process::id())
+}
+
+/// Removes a group and those below it, as far as they are empty.
+fn remove_group(group: &Path) {
+    for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_group(&entry.path());
+        }
+    }
+    let _ = std::fs::remove_dir(group);
 }
 
 /// A directory that every user may enter, as tasks of other users must.

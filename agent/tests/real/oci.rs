@@ -55,7 +55,7 @@ fn as_nobody() -> v1::FrameworkInfo {
 
 /// Control groups of this process' tests that are left anywhere.
 fn groups_left() -> Vec<PathBuf> {
-    let root = format!("mezzo-agent-test-{}", std::process::id());
+    let root = super::bed::cgroups_root();
     let tag = std::fs::read_dir("/sys/fs/cgroup").expect("is there");
     let mounts = tag
         .filter_map(|entry| Some(entry.ok()?.path()))

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::client::Client;
 use crate::real::Daemon;
-use crate::real::processes_of;
+use crate::real::remains;
 use anyhow::Context;
 use tempfile::TempDir;
 
@@ -48,6 +48,7 @@ impl Rig {
                 format!("--master={}", master.addr),
                 "--resources=cpus:64;mem:65536;disk:65536;ports:[31000-32000]".to_owned(),
                 format!("--containerizers={containerizer}"),
+                format!("--cgroups_root={}", remains::cgroups_root(dir.path())),
             ],
         )?;
         agent.healthy().await?;
@@ -68,15 +69,6 @@ impl Drop for Rig {
     fn drop(&mut self) {
         let _ = self.agent.kill();
         let _ = self.master.kill();
-        for _ in 0..100 {
-            let left = processes_of(self.dir.path());
-            if left.is_empty() {
-                break;
-            }
-            for pid in left {
-                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
+        remains::end(self.dir.path());
     }
 }

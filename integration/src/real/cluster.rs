@@ -1,19 +1,17 @@
 //! The cluster: what to start, and the end of all of it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use mezzo_coordination::testing::ZooKeeper;
 use mezzo_coordination::{Detector, Target};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::daemon::Daemon;
+use super::remains;
 use super::rest::Rest;
-use super::wait::eventually;
 
 /// What a cluster consists of.
 #[derive(Clone, Debug)]
@@ -96,6 +94,7 @@ impl Cluster {
                 format!("--resources={}", plan.resources),
                 format!("--attributes=rack:r{n}"),
                 format!("--containerizers={}", plan.containerizer),
+                format!("--cgroups_root={}", remains::cgroups_root(&root)),
             ];
             agents.push(Daemon::start(
                 binary,
@@ -200,21 +199,7 @@ impl Drop for Cluster {
         {
             let _ = daemon.kill();
         }
-        let dir = self.dir.path().to_owned();
-        let ended = eventually("the end of every task", Duration::from_secs(10), || {
-            let left = processes_of(&dir);
-            for pid in &left {
-                let _ = kill(*pid, Signal::SIGKILL);
-            }
-            if left.is_empty() {
-                Ok(())
-            } else {
-                Err(format!("{left:?} live"))
-            }
-        });
-        if let Err(error) = ended {
-            eprintln!("{error:#}");
-        }
+        remains::end(self.dir.path());
     }
 }
 
@@ -231,27 +216,4 @@ fn framework(binary: &Path, root: &Path, kind: &str, zk: &str) -> anyhow::Result
         format!("--work_dir={}", work_dir(root, kind)?),
     ];
     Daemon::start(binary, root, kind, kind, &arguments)
-}
-
-/// Every process whose arguments, environment or working directory name the folder.
-pub(crate) fn processes_of(dir: &Path) -> Vec<Pid> {
-    let needle = dir.as_os_str().as_encoded_bytes();
-    let mine = std::process::id();
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
-        .filter(|pid| *pid != mine)
-        .filter(|pid| {
-            let proc = PathBuf::from(format!("/proc/{pid}"));
-            let names = |file: &str| {
-                fs::read(proc.join(file))
-                    .is_ok_and(|text| text.windows(needle.len()).any(|window| window == needle))
-            };
-            names("cmdline") || names("environ")
-        })
-        .filter_map(|pid| Some(Pid::from_raw(i32::try_from(pid).ok()?)))
-        .collect()
 }
