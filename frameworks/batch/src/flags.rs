@@ -99,7 +99,12 @@ pub struct Flags {
     )]
     pub mesos_role: String,
 
-    /// The name with which this framework logs in at the master.
+    /// A file with the principal and the secret with which this framework logs in at the master: `principal secret`, or
+    /// JSON with these two names.
+    #[arg(long, env = "MEZZO_BATCH_CREDENTIAL")]
+    pub credential: Option<PathBuf>,
+
+    /// The name with which this framework logs in at the master, instead of --credential.
     #[arg(
         long = "mesos_authentication_principal",
         alias = "mesos-authentication-principal",

@@ -116,15 +116,19 @@ impl Reign {
                     continue;
                 }
                 Leadership::Standby { leader } => {
-                    match &leader {
+                    let leader = leader.map(|leader| leader.address);
+                    let standing = Standing::Standby {
+                        leader: leader.clone(),
+                    };
+                    // In this order: whoever sees a healthy process may ask it at once.
+                    self.standing.send_replace(standing);
+                    match leader {
                         Some(leader) => {
-                            tracing::info!(leader = %leader.address, "standing by");
+                            tracing::info!(%leader, "standing by");
                             self.health.good();
                         }
                         None => self.health.bad("nobody leads yet"),
                     }
-                    let leader = leader.map(|leader| leader.address);
-                    self.standing.send_replace(Standing::Standby { leader });
                 }
                 Leadership::Suspended => {
                     self.health.bad("it is in doubt who leads");
@@ -227,8 +231,9 @@ impl Reign {
         };
         tracing::info!(epoch = %term.epoch, "the batch framework leads");
         self.gauges.begin();
-        self.health.good();
+        // In this order: whoever sees a healthy process may ask it at once.
         self.standing.send_replace(Standing::Leading(ask));
+        self.health.good();
         leading::live(core, term, self.clock, wires, self.gauges.clone()).await
     }
 }

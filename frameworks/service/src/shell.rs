@@ -119,14 +119,18 @@ impl Reign {
                 }
                 Leadership::Standby { leader } => {
                     let leader = leader.map(|leader| leader.address);
-                    match &leader {
+                    let standing = Standing::Standby {
+                        leader: leader.clone(),
+                    };
+                    // In this order: whoever sees a healthy process may ask it at once.
+                    self.standing.send_replace(standing);
+                    match leader {
                         Some(leader) => {
                             tracing::info!(%leader, "standing by");
                             self.health.good();
                         }
                         None => self.health.bad("nobody leads yet"),
                     }
-                    self.standing.send_replace(Standing::Standby { leader });
                 }
                 Leadership::Suspended => {
                     self.health.bad("it is in doubt who leads");
@@ -227,8 +231,9 @@ impl Reign {
         };
         tracing::info!(epoch = %term.epoch, "the service framework leads");
         self.gauges.begin();
-        self.health.good();
+        // In this order: whoever sees a healthy process may ask it at once.
         self.standing.send_replace(Standing::Leading(ask));
+        self.health.good();
         term::live(core, term, self.clock, wires, self.gauges.clone()).await
     }
 }

@@ -11,7 +11,8 @@ use mezzo_model::credentials::{Credentials, CredentialsError};
 use mezzo_sdk::scheduler::{Credential, DriverConfig, DriverSettings};
 use mezzo_wire::v1;
 use mezzo_wire::v1::framework_info::capability::Type as Capability;
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::core::Config;
 use crate::flags::Flags;
@@ -46,9 +47,18 @@ pub enum StartError {
         /// Why.
         source: CredentialsError,
     },
+    /// A file with one credential that makes no sense.
+    #[error(
+        "{}: write one line `principal secret`, or {{\"principal\": \"...\", \"secret\": \"...\"}}",
+        path.display()
+    )]
+    Credential {
+        /// Which.
+        path: PathBuf,
+    },
     /// A principal without a secret, or the other way round.
     #[error(
-        "--mesos_authentication_principal and --mesos_authentication_secret_file go together: give both or none"
+        "--mesos_authentication_principal and --mesos_authentication_secret_file go together: give both or none, or --credential"
     )]
     HalfACredential,
     /// The port was not opened.
@@ -99,8 +109,7 @@ pub async fn prepare(flags: Flags) -> Result<Setup, StartError> {
         Ok(IpAddr::V6(ip)) => format!("[{ip}]:{port}"),
         Ok(IpAddr::V4(_)) | Err(_) => format!("{hostname}:{port}"),
     };
-    let info = json!({"address": {"hostname": hostname, "ip": ip.to_string(), "port": port}});
-    let candidate = Candidate::framework(info.to_string());
+    let candidate = Candidate::framework(description(&hostname, ip, port).to_string());
     let contender = Contender::join(&home, candidate, flags.zk_session_timeout.to_std())?;
     let principal = credential
         .as_ref()
@@ -146,20 +155,47 @@ fn credentials(path: &Path) -> Result<Arc<Credentials>, StartError> {
 }
 
 fn credential(flags: &Flags) -> Result<Option<Credential>, StartError> {
-    match (
+    let halves = (
         &flags.mesos_authentication_principal,
         &flags.mesos_authentication_secret_file,
-    ) {
-        (None, None) => Ok(None),
-        (Some(principal), Some(file)) => {
+    );
+    match (halves, &flags.credential) {
+        ((None, None), None) => Ok(None),
+        ((None, None), Some(file)) => one_credential(file).map(Some),
+        ((Some(principal), Some(file)), None) => {
             let secret = read(file)?.trim_end_matches(['\r', '\n']).to_owned();
             Ok(Some(Credential {
                 principal: principal.clone(),
                 secret,
             }))
         }
-        (Some(_), None) | (None, Some(_)) => Err(StartError::HalfACredential),
+        _ => Err(StartError::HalfACredential),
     }
+}
+
+fn one_credential(path: &Path) -> Result<Credential, StartError> {
+    #[derive(Deserialize)]
+    struct Pair {
+        principal: String,
+        secret: String,
+    }
+    let text = read(path)?;
+    // Mesos' form of one, or a file of many with one in it.
+    if let Ok(Pair { principal, secret }) = serde_json::from_str(&text) {
+        return Ok(Credential { principal, secret });
+    }
+    let wrong = || StartError::Credential {
+        path: path.to_owned(),
+    };
+    let all = Credentials::parse(&text).map_err(|_| wrong())?;
+    let mut principals = all.principals();
+    let (Some(principal), None) = (principals.next(), principals.next()) else {
+        return Err(wrong());
+    };
+    Ok(Credential {
+        principal: principal.to_string(),
+        secret: all.secret_of(principal).unwrap_or_default().to_owned(),
+    })
 }
 
 /// How others reach this process: a name or an address for people, and an address.
@@ -172,6 +208,14 @@ fn names(flags: &Flags) -> (String, IpAddr) {
         None => ip.to_string(),
     };
     (hostname, ip)
+}
+
+/// What other processes of the election read. An address that stands for all of them cannot be dialled.
+fn description(hostname: &str, ip: IpAddr, port: u16) -> Value {
+    match ip.is_unspecified() {
+        true => json!({"address": {"hostname": hostname, "port": port}}),
+        false => json!({"address": {"hostname": hostname, "ip": ip.to_string(), "port": port}}),
+    }
 }
 
 fn machine_name() -> Option<String> {
@@ -217,5 +261,76 @@ fn core_config(flags: &Flags) -> Config {
         max_active_runs: flags.max_active_runs,
         unreachable_timeout: flags.task_unreachable_timeout,
         ..Config::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        flags: Flags,
+    }
+
+    fn flags(given: &[&str]) -> Flags {
+        Command::parse_from(std::iter::once(&"framework").chain(given)).flags
+    }
+
+    fn told(given: &[&str]) -> Value {
+        let (hostname, ip) = names(&flags(given));
+        description(&hostname, ip, 7)["address"].clone()
+    }
+
+    #[test]
+    fn others_are_told_an_address_that_can_be_dialled() {
+        let usual = json!({"hostname": "127.0.0.1", "ip": "127.0.0.1", "port": 7});
+        assert_eq!(told(&[]), usual);
+        let machine = machine_name().expect("every machine has a name");
+        for everywhere in ["--ip=0.0.0.0", "--ip=::"] {
+            assert_eq!(
+                told(&[everywhere]),
+                json!({"hostname": machine, "port": 7}),
+                "{everywhere} is no address of anybody"
+            );
+            assert_eq!(
+                told(&[everywhere, "--hostname=h"]),
+                json!({"hostname": "h", "port": 7})
+            );
+            assert_eq!(
+                told(&[everywhere, "--advertise_ip=10.0.0.7"]),
+                json!({"hostname": "10.0.0.7", "ip": "10.0.0.7", "port": 7})
+            );
+        }
+    }
+
+    #[test]
+    fn a_credential_is_read_in_each_of_its_forms() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("credential");
+        let read = |text: &str| {
+            std::fs::write(&file, text).expect("writes");
+            let given = format!("--credential={}", file.display());
+            credential(&flags(&[&given])).map(|found| {
+                let found = found.expect("one was given");
+                (found.principal, found.secret)
+            })
+        };
+        for text in [
+            "ann s\n",
+            "# who we are\nann s",
+            r#"{"principal": "ann", "secret": "s"}"#,
+            r#"{"credentials": [{"principal": "ann", "secret": "s"}]}"#,
+        ] {
+            let pair = read(text).expect(text);
+            assert_eq!((pair.0.as_str(), pair.1.as_str()), ("ann", "s"), "{text}");
+        }
+        for text in ["", "ann", "ann s\nbob t", "{\"principal\": \"ann\"}"] {
+            let words = read(text).expect_err(text).to_string();
+            assert!(words.contains("principal secret"), "{text}: {words}");
+        }
     }
 }

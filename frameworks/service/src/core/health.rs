@@ -243,19 +243,10 @@ impl HealthBook {
         let watch = watched.checks.get_mut(&index)?;
         self.due.remove(&(watch.due, id.clone(), index));
         watch.under_way = None;
-        let interval = Millis::from_secs(check.interval_secs);
-        watch.pause = if watch.state.alive == Some(true) {
-            interval
-        } else {
-            (watch.pause * 2).min(interval)
-        };
-        watch.due = now + watch.pause;
-        self.due.insert((watch.due, id.clone(), index));
         let before = watch.state.alive;
         let kill = match judge(&check, &result) {
             None => None,
             Some(Ok(())) => {
-                watch.pause = interval;
                 succeed(&mut watch.state, wall);
                 None
             }
@@ -267,6 +258,14 @@ impl HealthBook {
                     .flatten()
             }
         };
+        let interval = Millis::from_secs(check.interval_secs);
+        watch.pause = if watch.state.alive == Some(true) {
+            interval
+        } else {
+            (watch.pause * 2).min(interval)
+        };
+        watch.due = now + watch.pause;
+        self.due.insert((watch.due, id.clone(), index));
         let changed = watch.state.alive != before;
         Some(Verdict {
             instance: id,

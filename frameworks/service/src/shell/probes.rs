@@ -146,6 +146,48 @@ mod tests {
         port
     }
 
+    /// Answers over TLS, with a certificate that nobody signed.
+    fn tls_server(answer: &'static str) -> u16 {
+        use std::io::{Read as _, Write as _};
+
+        use rustls::pki_types::pem::PemObject as _;
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let certificate = include_bytes!("../../tests/https/certificate.pem");
+        let certificate = CertificateDer::from_pem_slice(certificate).expect("a certificate");
+        let key = include_bytes!("../../tests/https/key.pem");
+        let key = PrivateKeyDer::from_pem_slice(key).expect("a key");
+        let config = rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .expect("they belong together");
+        let config = Arc::new(config);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let session = rustls::ServerConnection::new(config.clone()).expect("a session");
+                let mut stream = rustls::StreamOwned::new(session, stream);
+                let _ = stream.read(&mut [0; 1024]);
+                let _ = stream.write_all(answer.as_bytes());
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn an_instance_needs_no_certificate_that_is_trusted() {
+        let answer = "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        let port = tls_server(answer);
+        let https = ProbeTarget::Http {
+            url: format!("https://127.0.0.1:{port}/up"),
+        };
+        assert_eq!(probe(https).await, ProbeResult::Status(204));
+    }
+
     #[tokio::test]
     async fn answers_are_told_as_they_are() {
         let up = server("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n").await;

@@ -214,22 +214,22 @@ fn one_credential(path: &Path) -> Result<Credential, StartError> {
         secret: String,
     }
     let text = read(path)?;
-    let pair = if text.trim_start().starts_with('{') {
-        serde_json::from_str(&text).ok()
-    } else {
-        let mut words = text.split_whitespace();
-        match (words.next(), words.next(), words.next()) {
-            (Some(principal), Some(secret), None) => Some(Pair {
-                principal: principal.to_owned(),
-                secret: secret.to_owned(),
-            }),
-            _ => None,
-        }
-    };
-    let Pair { principal, secret } = pair.ok_or_else(|| StartError::Credential {
+    // Mesos' form of one, or a file of many with one in it.
+    if let Ok(Pair { principal, secret }) = serde_json::from_str(&text) {
+        return Ok(Credential { principal, secret });
+    }
+    let wrong = || StartError::Credential {
         path: path.to_owned(),
-    })?;
-    Ok(Credential { principal, secret })
+    };
+    let all = Credentials::parse(&text).map_err(|_| wrong())?;
+    let mut principals = all.principals();
+    let (Some(principal), None) = (principals.next(), principals.next()) else {
+        return Err(wrong());
+    };
+    Ok(Credential {
+        principal: principal.to_string(),
+        secret: all.secret_of(principal).unwrap_or_default().to_owned(),
+    })
 }
 
 /// How others reach this process: a name or an address for people, and an address.
@@ -334,5 +334,76 @@ fn known_config(flags: &Flags, hostname: &str, webui: &str) -> Map<String, Value
     match known {
         Value::Object(known) => known,
         _ => Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        flags: Flags,
+    }
+
+    fn flags(given: &[&str]) -> Flags {
+        Command::parse_from(std::iter::once(&"framework").chain(given)).flags
+    }
+
+    fn told(given: &[&str]) -> Value {
+        let (hostname, ip) = names(&flags(given));
+        description(&hostname, ip, 7)["address"].clone()
+    }
+
+    #[test]
+    fn others_are_told_an_address_that_can_be_dialled() {
+        let usual = json!({"hostname": "127.0.0.1", "ip": "127.0.0.1", "port": 7});
+        assert_eq!(told(&[]), usual);
+        let machine = machine_name().expect("every machine has a name");
+        for everywhere in ["--ip=0.0.0.0", "--ip=::"] {
+            assert_eq!(
+                told(&[everywhere]),
+                json!({"hostname": machine, "port": 7}),
+                "{everywhere} is no address of anybody"
+            );
+            assert_eq!(
+                told(&[everywhere, "--hostname=h"]),
+                json!({"hostname": "h", "port": 7})
+            );
+            assert_eq!(
+                told(&[everywhere, "--advertise_ip=10.0.0.7"]),
+                json!({"hostname": "10.0.0.7", "ip": "10.0.0.7", "port": 7})
+            );
+        }
+    }
+
+    #[test]
+    fn a_credential_is_read_in_each_of_its_forms() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("credential");
+        let read = |text: &str| {
+            std::fs::write(&file, text).expect("writes");
+            let given = format!("--credential={}", file.display());
+            credential(&flags(&[&given])).map(|found| {
+                let found = found.expect("one was given");
+                (found.principal, found.secret)
+            })
+        };
+        for text in [
+            "ann s\n",
+            "# who we are\nann s",
+            r#"{"principal": "ann", "secret": "s"}"#,
+            r#"{"credentials": [{"principal": "ann", "secret": "s"}]}"#,
+        ] {
+            let pair = read(text).expect(text);
+            assert_eq!((pair.0.as_str(), pair.1.as_str()), ("ann", "s"), "{text}");
+        }
+        for text in ["", "ann", "ann s\nbob t", "{\"principal\": \"ann\"}"] {
+            let words = read(text).expect_err(text).to_string();
+            assert!(words.contains("principal secret"), "{text}: {words}");
+        }
     }
 }

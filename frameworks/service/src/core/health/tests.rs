@@ -91,6 +91,25 @@ fn checks_begin_soon_and_slow_down_to_the_interval() {
 }
 
 #[test]
+fn from_the_first_success_on_the_interval_counts() {
+    let spec = spec(json!({"intervalSeconds": 60}));
+    let mut book = HealthBook::default();
+    book.watch(&id(), &spec, "h", &[1], Millis(0));
+    let (_, second) = answer(&mut book, ProbeResult::Failed("not yet".to_owned()));
+    assert_eq!(second, FIRST_CHECK + FIRST_CHECK * 2);
+    for answered in [
+        ProbeResult::Status(200),
+        ProbeResult::Status(200),
+        ProbeResult::Status(500),
+        ProbeResult::Status(200),
+    ] {
+        let at = book.next_deadline().expect("watched");
+        let (_, next) = answer(&mut book, answered);
+        assert_eq!(next.since(at), Millis::from_secs(60), "no early question");
+    }
+}
+
+#[test]
 fn never_killed_where_zero_failures_are_allowed_and_1xx_may_be_passed_over() {
     let spec =
         spec(json!({"maxConsecutiveFailures": 0, "gracePeriodSeconds": 0, "ignoreHttp1xx": true}));
