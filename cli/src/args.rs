@@ -1,6 +1,9 @@
 //! The command line.
 
-use clap::{Args, Parser, Subcommand};
+use std::env;
+use std::ffi::OsString;
+
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::endpoints::Where;
@@ -76,4 +79,55 @@ pub struct Daemon<F: Args> {
     /// How it logs.
     #[command(flatten)]
     pub logs: LogFlags,
+}
+
+/// The names that the two flags of the log have in the environment, for each command that runs for long: level, form.
+const LOGS: [(&str, &str, &str); 5] = [
+    (
+        "master",
+        "MEZZO_MASTER_LOG_LEVEL",
+        "MEZZO_MASTER_LOG_FORMAT",
+    ),
+    ("agent", "MEZZO_AGENT_LOG_LEVEL", "MEZZO_AGENT_LOG_FORMAT"),
+    (
+        "service",
+        "MEZZO_SERVICE_LOG_LEVEL",
+        "MEZZO_SERVICE_LOG_FORMAT",
+    ),
+    ("batch", "MEZZO_BATCH_LOG_LEVEL", "MEZZO_BATCH_LOG_FORMAT"),
+    ("local", "MEZZO_LOCAL_LOG_LEVEL", "MEZZO_LOCAL_LOG_FORMAT"),
+];
+
+/// The command line. Flags that several daemons share are read from the environment under each daemon's own name; the
+/// common name (`MEZZO_LOG`, `MEZZO_LOG_FORMAT`) counts where that is not there.
+pub fn command() -> clap::Command {
+    let name = |own: &'static str, common: &'static str| {
+        let is_set = |name: &str| env::var_os(name).is_some();
+        if is_set(common) && !is_set(own) {
+            common
+        } else {
+            own
+        }
+    };
+    let mut command = Cli::command();
+    for (daemon, level, form) in LOGS {
+        command = command.mut_subcommand(daemon, |daemon| {
+            daemon
+                .mut_arg("log_level", |flag| flag.env(name(level, "MEZZO_LOG")))
+                .mut_arg("log_format", |flag| {
+                    flag.env(name(form, "MEZZO_LOG_FORMAT"))
+                })
+        });
+    }
+    command
+}
+
+/// Reads a command line, the name of the program first.
+///
+/// # Errors
+/// What is wrong with it, or the help that was asked for.
+pub fn read(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(line)?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }

@@ -32,7 +32,7 @@ pub fn job_path(id: &str) -> String {
     format!("/v2/jobs/{}", escape(id))
 }
 
-/// Makes an app, or replaces it.
+/// Makes an app, or replaces the whole of it.
 ///
 /// # Errors
 /// If the service framework does not answer or refuses.
@@ -47,7 +47,8 @@ pub async fn app(service: &Rest, document: &Value, force: bool) -> Result<Deploy
                 .await?,
         )
     } else {
-        let path = with_force(&app_path(id), force);
+        // The file is the whole app: what is not in it any more is not to stay.
+        let path = format!("{}?partialUpdate=false&force={force}", app_path(id));
         (true, service.ask(Method::PUT, &path, Some(document)).await?)
     };
     let id = if id.starts_with('/') {
@@ -118,9 +119,61 @@ pub fn deployments(answer: &Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+    use mezzo_door::Stop;
     use serde_json::json;
 
     use super::*;
+    use crate::endpoints::Endpoints;
+
+    #[derive(Parser)]
+    struct Service {
+        #[command(flatten)]
+        flags: mezzo_service::Flags,
+    }
+
+    #[tokio::test]
+    async fn what_is_left_out_of_the_file_is_left_out_of_the_app() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let work = format!("--work_dir={}", dir.path().display());
+        // Nobody plays the master: what is deployed waits for offers.
+        let line = ["service", "--port=0", "--master=127.0.0.1:1", &work];
+        let stop = Stop::new();
+        let running = mezzo_service::start(Service::parse_from(line).flags, stop.clone())
+            .await
+            .expect("starts");
+        running.health.until_good().await;
+        let nobody = "127.0.0.1:1".to_owned();
+        let service = Rest::service(&Endpoints {
+            master: nobody.clone(),
+            service: running.addr.to_string(),
+            batch: nobody,
+            authorization: None,
+        });
+        let first = json!({
+            "id": "/web", "cmd": "x", "instances": 3, "labels": {"a": "b"}, "env": {"K": "v"},
+        });
+        let made = app(&service, &first, false).await.expect("is made");
+        assert!(!made.replaced);
+        let held = app(&service, &json!({"id": "web", "cmd": "y"}), false).await;
+        assert!(
+            matches!(&held, Err(Failure::Refused { status, .. }) if *status == StatusCode::CONFLICT),
+            "the first deployment is under way: {held:?}"
+        );
+        let second = json!({"id": "web", "cmd": "y", "env": {"L": "w"}});
+        let replaced = app(&service, &second, true).await.expect("is replaced");
+        assert!(replaced.replaced && !replaced.deployments.is_empty());
+        assert_eq!(replaced.id, "/web");
+        let now = service.ask(Method::GET, "/v2/apps/web", None).await;
+        let now = now.expect("is there")["app"].clone();
+        assert_eq!(
+            [&now["cmd"], &now["instances"], &now["labels"], &now["env"]],
+            [&json!("y"), &json!(1), &json!({}), &json!({"L": "w"})],
+            "{now}"
+        );
+        stop.stop();
+        running.ended().await;
+    }
 
     #[test]
     fn paths_and_deployments_are_found() {

@@ -1,7 +1,9 @@
 //! Where the daemons are that a command talks to: what a flag or the environment says, else a running `mezzo local`
 //! of this user, else the usual ports of this machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use mezzo_model::credentials::{Credentials, basic_header};
 
 use crate::context::{self, Context};
 use crate::failure::Failure;
@@ -29,7 +31,16 @@ pub struct Where {
     #[arg(long, env = "MEZZO_BATCH", value_name = "HOST:PORT")]
     pub batch: Option<String>,
 
-    /// Your name, where the cluster asks for one.
+    /// A file with your name and your secret, where the cluster asks for them: one line `name secret`
+    #[arg(
+        long,
+        env = "MEZZO_CREDENTIAL",
+        conflicts_with_all = ["principal", "secret_file"],
+        value_name = "FILE"
+    )]
+    pub credential: Option<PathBuf>,
+
+    /// Your name, instead of --credential.
     #[arg(
         long,
         env = "MEZZO_PRINCIPAL",
@@ -82,14 +93,12 @@ impl Where {
                 .or_else(|| found.cloned())
                 .unwrap_or_else(|| usual.to_owned())
         };
-        let authorization = match (&self.principal, &self.secret_file) {
-            (Some(principal), Some(file)) => {
-                let secret = std::fs::read_to_string(file).map_err(|source| Failure::File {
-                    path: file.clone(),
-                    source,
-                })?;
+        let authorization = match (&self.credential, &self.principal, &self.secret_file) {
+            (Some(file), ..) => Some(one_credential(file)?),
+            (None, Some(principal), Some(file)) => {
+                let secret = read(file)?;
                 let secret = secret.trim_end_matches(['\r', '\n']);
-                Some(mezzo_model::credentials::basic_header(principal, secret))
+                Some(basic_header(principal, secret))
             }
             _ => None,
         };
@@ -114,6 +123,33 @@ impl Where {
     }
 }
 
+fn read(file: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(file).map_err(|source| Failure::File {
+        path: file.to_owned(),
+        source,
+    })
+}
+
+/// The header for the one name and secret of a file of credentials.
+fn one_credential(file: &Path) -> Result<String, Failure> {
+    let wrong = |words: String| Failure::Document {
+        path: file.to_owned(),
+        words,
+    };
+    let all = Credentials::parse(&read(file)?).map_err(|error| wrong(error.to_string()))?;
+    let mut principals = all.principals();
+    match (principals.next(), principals.next()) {
+        (Some(principal), None) => Ok(basic_header(
+            principal,
+            all.secret_of(principal).unwrap_or_default(),
+        )),
+        _ => Err(wrong(
+            "holds more than one name; say which: --principal=NAME and --secret_file=FILE"
+                .to_owned(),
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +159,7 @@ mod tests {
             master: None,
             service: None,
             batch: None,
+            credential: None,
             principal: None,
             secret_file: None,
             output: Format::Table,
@@ -175,5 +212,30 @@ mod tests {
                 .to_string()
                 .contains("/does/not/exist")
         );
+    }
+
+    #[test]
+    fn a_name_and_its_secret_come_from_one_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("credential");
+        let given = Where {
+            credential: Some(file.clone()),
+            ..nothing()
+        };
+        std::fs::write(&file, "ann s\n").expect("writes");
+        let places = given.with(None).expect("reads");
+        assert_eq!(places.authorization.as_deref(), Some("Basic YW5uOnM="));
+        for (text, words) in [
+            ("ann s\nbob hidden\n", "more than one name"),
+            ("ann hidden more", "line 1"),
+            ("", "no entry"),
+        ] {
+            std::fs::write(&file, text).expect("writes");
+            let refused = given.with(None).expect_err(text).to_string();
+            assert!(
+                refused.contains(words) && !refused.contains("hidden"),
+                "{refused}"
+            );
+        }
     }
 }

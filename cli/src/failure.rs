@@ -145,7 +145,7 @@ impl Failure {
             Self::Refused {
                 status: StatusCode::UNAUTHORIZED,
                 ..
-            } => "say who you are: --principal=NAME and --secret_file=FILE",
+            } => "say who you are: --credential=FILE, or --principal=NAME and --secret_file=FILE",
             Self::Refused {
                 status: StatusCode::CONFLICT,
                 ..
@@ -154,8 +154,12 @@ impl Failure {
                 status: StatusCode::NOT_FOUND,
                 ..
             } => "see what there is with `mezzo app list`, `mezzo job list` and `mezzo tasks`",
+            // Nobody leads at this moment, or who does is just being found.
             Self::Refused {
-                status: StatusCode::SERVICE_UNAVAILABLE,
+                status:
+                    StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::BAD_GATEWAY
+                    | StatusCode::GATEWAY_TIMEOUT,
                 ..
             } => "try again in a moment",
             Self::NoTask { .. } => "see the tasks with `mezzo tasks --all`",
@@ -205,8 +209,9 @@ mod tests {
             (unreachable("master"), "mezzo local"),
             (unreachable("service framework"), "--service"),
             (unreachable("batch framework"), "--batch"),
-            (refused(StatusCode::UNAUTHORIZED), "--principal"),
+            (refused(StatusCode::UNAUTHORIZED), "--credential"),
             (refused(StatusCode::CONFLICT), "--force"),
+            (refused(StatusCode::BAD_GATEWAY), "try again"),
             (
                 Failure::NoTask {
                     name: "x".to_owned(),

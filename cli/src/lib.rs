@@ -25,8 +25,6 @@ mod signals;
 use std::future::Future;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
-
 use args::{Cli, Command};
 use failure::Failure;
 
@@ -37,7 +35,8 @@ pub fn main() -> ExitCode {
     mezzo_executor::enter_if_asked();
     // Whoever was first stays; there is one provider only.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match carry_out(Cli::parse()) {
+    let cli = args::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    match carry_out(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("error: {failure}");
@@ -53,7 +52,7 @@ fn carry_out(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "mezzo", &mut script);
+            clap_complete::generate(shell, &mut args::command(), "mezzo", &mut script);
             output::say(&String::from_utf8_lossy(&script)).map_err(|source| Failure::Machine {
                 what: "writing".to_owned(),
                 source,

@@ -40,7 +40,13 @@ pub struct Flags {
     pub files: Vec<PathBuf>,
 
     /// How many agents there are; they share the processors, memory, disk and ports of this machine.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64), value_name = "N")]
+    #[arg(
+        long,
+        env = "MEZZO_LOCAL_AGENTS",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=64),
+        value_name = "N"
+    )]
     pub agents: u32,
 
     /// Where everything is kept [default: a directory `local` in this user's cache]

@@ -1,19 +1,20 @@
 //! The command line: what it takes, and what it says.
 
-use clap::{CommandFactory as _, Parser as _};
+use std::ffi::OsString;
 
-use crate::args::{Cli, Command};
+use crate::args::{self, Cli, Command};
 use crate::local;
 use crate::ops::{AppCommand, JobCommand};
 use crate::output::Format;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(std::iter::once("mezzo").chain(line.split_whitespace()))
+    let words = std::iter::once("mezzo").chain(line.split_whitespace());
+    args::read(words.map(OsString::from))
 }
 
 #[test]
 fn the_command_line_is_consistent() {
-    Cli::command().debug_assert();
+    args::command().debug_assert();
 }
 
 #[test]
@@ -21,6 +22,7 @@ fn every_command_of_the_first_slice_is_there() {
     for line in [
         "status",
         "status --output json",
+        "status --credential /etc/mezzo/credential",
         "agents -o json",
         "frameworks --master=zk://h:2181/mezzo",
         "tasks --all web",
@@ -67,6 +69,10 @@ fn what_makes_no_sense_is_refused() {
         ("logs", "<TASK>"),
         ("job run", "<JOB|FILE>"),
         ("status --principal ann", "--secret_file"),
+        (
+            "status --credential f --principal ann --secret_file g",
+            "cannot be used with",
+        ),
         ("master --port=70000", "70000 is not in 0..=65535"),
         ("master --log_format=xml", "possible values: text, json"),
         ("master --log_level=a=b=c", "invalid value"),
@@ -125,12 +131,12 @@ fn every_command_and_flag_is_explained() {
             look(below, &path);
         }
     }
-    look(&Cli::command(), "");
+    look(&args::command(), "");
 }
 
 #[test]
 fn the_help_lists_what_there_is() {
-    let help = Cli::command().render_help().to_string();
+    let help = args::command().render_help().to_string();
     for name in [
         "local",
         "status",
@@ -154,17 +160,19 @@ fn the_help_lists_what_there_is() {
 
 #[test]
 fn every_daemon_flag_has_its_environment() {
-    let cli = Cli::command();
+    let cli = args::command();
     for (daemon, prefix) in [
         ("master", "MEZZO_MASTER_"),
         ("agent", "MEZZO_AGENT_"),
         ("service", "MEZZO_SERVICE_"),
         ("batch", "MEZZO_BATCH_"),
+        ("local", "MEZZO_LOCAL_"),
     ] {
         let command = cli.find_subcommand(daemon).expect("a daemon");
         for flag in command.get_arguments() {
             let id = flag.get_id().as_str();
-            if matches!(id, "help" | "version" | "log_format" | "log_level") {
+            // The files of `mezzo local` are no flag.
+            if matches!(id, "help" | "version" | "files") {
                 continue;
             }
             let env = flag
@@ -175,6 +183,7 @@ fn every_daemon_flag_has_its_environment() {
                 env.starts_with(prefix),
                 "{daemon} --{id} has the environment {env:?}"
             );
+            assert_eq!(env, format!("{prefix}{}", id.to_ascii_uppercase()));
             let long = flag.get_long().unwrap_or_default();
             let with_dashes = long.replace('_', "-");
             let known = flag.get_all_aliases().unwrap_or_default();
@@ -196,7 +205,7 @@ fn completions_are_made_for_every_shell() {
             panic!("{shell}");
         };
         let mut script = Vec::new();
-        clap_complete::generate(known, &mut Cli::command(), "mezzo", &mut script);
+        clap_complete::generate(known, &mut args::command(), "mezzo", &mut script);
         let script = String::from_utf8(script).expect("text");
         assert!(
             script.contains("mezzo") && script.contains("deploy"),

@@ -1,5 +1,7 @@
 //! The binary as people use it: real processes, real tasks, and what is left afterwards.
 
+#[path = "binary/daemons.rs"]
+mod daemons;
 #[path = "binary/process.rs"]
 mod process;
 
@@ -41,6 +43,7 @@ fn a_local_cluster_from_its_start_to_its_end() {
     local.until("/hello: 1 of 1 running, 1 healthy at http://127.0.0.1:");
     local.until(": SUCCESS");
     assert!(local.said("containers process"), "{}", local.text());
+    opens(&local);
 
     let status = local.ask(&["status"]).good();
     assert!(
@@ -56,6 +59,11 @@ fn a_local_cluster_from_its_start_to_its_end() {
     assert_eq!(
         (&agents[0]["state"], &agents[0]["tasks"]),
         (&json!("active"), &json!(1))
+    );
+    let names = local.ask(&["frameworks", "-o", "json"]).json();
+    assert_eq!(
+        (&names[0]["name"], &names[1]["name"]),
+        (&json!("batch"), &json!("service"))
     );
     let frameworks = local.ask(&["frameworks"]).good();
     assert!(
@@ -84,6 +92,22 @@ fn a_local_cluster_from_its_start_to_its_end() {
     );
 }
 
+/// Each address that is told can be opened as it stands there.
+fn opens(local: &Local) {
+    let text = local.text();
+    let told = text.split("http://").skip(1);
+    let mut pages = Vec::new();
+    for rest in told {
+        let addr = rest.split_whitespace().next().expect("an address");
+        pages.push(process::get(addr, "/"));
+    }
+    assert!(pages.len() >= 5, "the daemons and the app: {text}");
+    let app = pages.last().expect("there are some");
+    assert!(app.contains("Hello, tester!"), "{app}");
+    let tasks = local.ask(&["tasks", "-o", "json"]).json();
+    assert_eq!(tasks[0]["hostname"], json!("127.0.0.1"), "{tasks}");
+}
+
 fn apps(local: &Local, file: &str) {
     let app = fs::read_to_string(file).expect("reads");
     let documents: Vec<Value> = serde_json::from_str(&app).expect("JSON");
@@ -107,6 +131,13 @@ fn apps(local: &Local, file: &str) {
         (&listed[0]["id"], &listed[0]["running"]),
         (&json!("/hello"), &json!(1))
     );
+    let again = local.ask(&["app", "deploy", &one, "-o", "json"]).json();
+    assert_eq!(
+        (&again[0]["id"], &again[0]["replaced"], &again[0]["running"]),
+        (&json!("/hello"), &json!(true), &json!(true))
+    );
+    let scaled = local.ask(&["app", "scale", "/hello", "1", "-o", "json"]);
+    assert!(scaled.json()["deploymentId"].is_string());
     let mixed = local.ask(&["app", "deploy", file]);
     assert!(
         !mixed.success && mixed.err.contains("hello-job is a job"),
@@ -117,8 +148,8 @@ fn apps(local: &Local, file: &str) {
         !missing.success && missing.err.contains("refused"),
         "{missing:?}"
     );
-    let killed = local.ask(&["app", "kill", "/hello"]).good();
-    assert!(killed.contains("/hello ends"), "{killed}");
+    let killed = local.ask(&["app", "kill", "/hello", "-o", "json"]);
+    assert!(killed.json()["deploymentId"].is_string());
 }
 
 fn jobs(local: &Local, dir: &Path) {
@@ -127,6 +158,8 @@ fn jobs(local: &Local, dir: &Path) {
         again.contains("run ") && again.contains("of hello-job ended: SUCCESS"),
         "{again}"
     );
+    let started = local.ask(&["job", "run", "hello-job", "-w", "-o", "json"]);
+    assert_eq!(started.json()[0]["status"], json!("SUCCESS"));
     let failing = job(dir, "failing", "echo to-err >&2; exit 3");
     let failed = local.ask(&["job", "run", &failing, "--wait"]);
     assert!(
@@ -148,7 +181,7 @@ fn jobs(local: &Local, dir: &Path) {
         counts,
         [
             (&json!("failing"), &json!(0), &json!(1)),
-            (&json!("hello-job"), &json!(2), &json!(0))
+            (&json!("hello-job"), &json!(3), &json!(0))
         ]
     );
     let bad = job(dir, "bad", "");
@@ -243,6 +276,44 @@ fn what_a_killed_cluster_left_is_cleaned_at_the_next_start() {
     );
     next.end();
     assert_eq!(processes_naming(&home), Vec::<String>::new());
+}
+
+/// The first command of the README, killed in the middle and started again.
+#[test]
+fn the_example_runs_as_well_contained_as_it_can_be_here() {
+    // Not in /tmp, which may be a file system of its own: containers see the root's only.
+    let dir = tempfile::tempdir_in("/var/tmp").expect("a directory");
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/hello.json");
+    let mut local = Local::start_with(dir.path(), "auto", &[example]);
+    let ready = |local: &mut Local| {
+        local.until("/hello: 1 of 1 running, 1 healthy at http://127.0.0.1:");
+        local.until(": SUCCESS");
+    };
+    ready(&mut local);
+    let works = |program: &str| {
+        let asked = std::process::Command::new(program)
+            .arg("--version")
+            .output();
+        asked.is_ok_and(|output| output.status.success())
+    };
+    let contained = nix::unistd::Uid::effective().is_root() && works("runc");
+    let kind = if contained { "oci" } else { "process" };
+    assert!(
+        local.said(&format!("containers {kind}")),
+        "{}",
+        local.text()
+    );
+    let written = local.ask(&["logs", "hello-job"]).good();
+    assert!(written.starts_with("hello from run "), "{written}");
+    local.kill();
+    let mut next = Local::start_with(dir.path(), "auto", &[example]);
+    ready(&mut next);
+    assert!(next.said("cleaned "), "{}", next.text());
+    let home = next.home();
+    next.end();
+    assert_eq!(processes_naming(&home), Vec::<String>::new());
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("reads");
+    assert!(!mounts.contains(&home), "{mounts}");
 }
 
 #[test]

@@ -68,6 +68,7 @@ fn command(dir: &Path, line: &[&str]) -> Command {
         "MEZZO_MASTER",
         "MEZZO_SERVICE",
         "MEZZO_BATCH",
+        "MEZZO_CREDENTIAL",
         "HOST",
         "PORT",
     ] {
@@ -193,6 +194,11 @@ pub struct Local {
 impl Local {
     /// Starts one with processes for containers and ports of its own.
     pub fn start(dir: &Path, more: &[&str]) -> Self {
+        Self::start_with(dir, "process", more)
+    }
+
+    /// Starts one with containers of a kind and ports of its own.
+    pub fn start_with(dir: &Path, containerizer: &str, more: &[&str]) -> Self {
         let ports = free_ports().map(|port| format!("{port}-{port}")).join(",");
         let resources = format!("cpus:2;mem:2048;disk:2048;ports:[{ports}]");
         let home = dir.join("home").display().to_string();
@@ -201,7 +207,7 @@ impl Local {
             "--work_dir",
             &home,
             "--containerizer",
-            "process",
+            containerizer,
             "--resources",
             &resources,
         ];
@@ -252,12 +258,7 @@ impl Drop for Local {
         // A test that failed in the middle leaves tasks, which its process would have ended.
         let _ = self.program.child.kill();
         let _ = self.program.child.wait();
-        for line in processes_naming(&self.home()) {
-            let pid = line.split(' ').next().and_then(|pid| pid.parse().ok());
-            if let Some(pid) = pid {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
-        }
+        kill_processes_naming(&self.home());
     }
 }
 
@@ -289,6 +290,16 @@ pub fn processes_naming(dir: &str) -> Vec<String> {
             })
         })
         .collect()
+}
+
+/// Ends what a test that failed in the middle would leave.
+pub fn kill_processes_naming(dir: &str) {
+    for line in processes_naming(dir) {
+        let pid = line.split(' ').next().and_then(|pid| pid.parse().ok());
+        if let Some(pid) = pid {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
 }
 
 /// The answer to a GET, head and body.
