@@ -218,10 +218,9 @@ impl Machine {
                 .map(|name| name.to_string_lossy().into_owned())
                 .map_err(|errno| system("find out this host's name")(errno.into()))?,
         };
-        let ip = flags.advertise_ip.unwrap_or(match addr.ip() {
-            any if any.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
-            ip => ip,
-        });
+        let ip = flags
+            .advertise_ip
+            .unwrap_or_else(|| mezzo_door::reachable(addr.ip()));
         let found = detect::detect(layout.work_dir())?;
         let resources = detect::complete(&flags.resources, &found)?.to_wire();
         let executor = match &flags.executor_program {

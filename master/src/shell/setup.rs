@@ -1,7 +1,7 @@
 //! From flags to what the process needs.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -279,11 +279,9 @@ fn rate_limit(text: &str) -> Result<RateLimit, StartError> {
 
 /// What is told of this master: to schedulers, and in the election to everybody.
 fn master_info(flags: &Flags, bound: SocketAddr) -> v1::MasterInfo {
-    let ip = flags.advertise_ip.unwrap_or(match bound.ip() {
-        // Nobody can dial "every address".
-        ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        ip => ip,
-    });
+    let ip = flags
+        .advertise_ip
+        .unwrap_or_else(|| mezzo_door::reachable(bound.ip()));
     let port = flags.advertise_port.unwrap_or(bound.port());
     let hostname = flags.hostname.clone().unwrap_or_else(|| ip.to_string());
     let address = SocketAddr::new(ip, port);

@@ -1,7 +1,7 @@
 //! Where a daemon listens, and the rule that it is closed by default.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use mezzo_model::credentials::Credentials;
@@ -102,6 +102,32 @@ impl Door {
     }
 }
 
+/// The address at which others reach what listens on `bound`.
+///
+/// Nobody can dial "every address", so for that one it is the address from which this machine would reach the rest of
+/// the world, and loopback if it reaches nobody. Nothing is sent to find it out.
+pub fn reachable(bound: IpAddr) -> IpAddr {
+    // Addresses that are set apart for documentation: they stand for anybody beyond the local networks.
+    let (from, to) = match bound {
+        IpAddr::V4(ip) if ip.is_unspecified() => (bound, IpAddr::from([192, 0, 2, 1])),
+        IpAddr::V6(ip) if ip.is_unspecified() => {
+            (bound, IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]))
+        }
+        ip => return ip,
+    };
+    let source = || {
+        let socket = std::net::UdpSocket::bind((from, 0)).ok()?;
+        // For a datagram socket this only chooses a route, and with it a source address.
+        socket.connect((to, 9)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    let found = source().filter(|ip| !ip.is_unspecified());
+    found.unwrap_or(match bound {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,5 +152,22 @@ mod tests {
             .await
             .expect_err("taken");
         assert!(matches!(again, OpenError::Taken { addr } if addr == first.addr()));
+    }
+
+    #[tokio::test]
+    async fn what_listens_everywhere_is_reached_at_an_address_of_this_machine() {
+        for any in ["0.0.0.0", "::"] {
+            let any: IpAddr = any.parse().expect("an address");
+            let ip = reachable(any);
+            assert!(!ip.is_unspecified(), "{ip}");
+            let Ok(listener) = TcpListener::bind((any, 0)).await else {
+                continue; // This machine has no such addresses.
+            };
+            let port = listener.local_addr().expect("bound").port();
+            let dialled = tokio::net::TcpStream::connect((ip, port)).await;
+            dialled.expect("it is reached there");
+        }
+        let other = IpAddr::from([10, 1, 2, 3]);
+        assert_eq!(reachable(other), other);
     }
 }

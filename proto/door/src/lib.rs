@@ -13,7 +13,7 @@ mod serve;
 mod stop;
 mod vitals;
 
-pub use bind::{Bind, Door, OpenError};
+pub use bind::{Bind, Door, OpenError, reachable};
 pub use guard::{Guard, Principal};
 pub use serve::{GRACE, MAX_CONNECTIONS, serve};
 pub use stop::Stop;
