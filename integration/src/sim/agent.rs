@@ -608,6 +608,7 @@ impl Process for Agent {
             Local::CannotConnect { .. }
             | Local::Done { .. }
             | Local::LateCommit { .. }
+            | Local::BeginAnew
             | Local::Probed { .. } => {}
         }
     }

@@ -104,6 +104,9 @@ pub trait Kind: 'static {
     fn driver() -> DriverConfig;
 }
 
+/// How long a process waits before it begins its term anew, as the shells of both frameworks do.
+const PAUSE_MS: u64 = 2_000;
+
 /// Makes a contender for one life of a process.
 pub type MakeContender = Box<dyn Fn(u64) -> Coord>;
 
@@ -124,6 +127,8 @@ pub struct Framework<K: Kind> {
     contender: Option<Coord>,
     detector: Option<Coord>,
     leader: Option<Leader>,
+    /// Whether the election says that this process may act.
+    leads: bool,
     reign: Option<Reign<K>>,
     /// The id that is being stored.
     saving: Option<FrameworkId>,
@@ -151,6 +156,7 @@ impl<K: Kind> Framework<K> {
             contender: None,
             detector: None,
             leader: None,
+            leads: false,
             reign: None,
             saving: None,
             updates: BTreeMap::new(),
@@ -203,6 +209,7 @@ impl<K: Kind> Framework<K> {
                 Wish::Deposed(words) => {
                     ctx.note(&self.name, format_args!("deposed: {words}"));
                     self.end_reign(ctx);
+                    ctx.later(PAUSE_MS, Local::BeginAnew);
                 }
                 Wish::Nothing => {}
             }
@@ -266,7 +273,14 @@ impl<K: Kind> Framework<K> {
                 DriverOutput::Note { text, .. } => {
                     ctx.note(&self.name, format_args!("driver: {text}"));
                 }
-                DriverOutput::Ended => ctx.note(&self.name, format_args!("the driver has ended")),
+                DriverOutput::Ended => {
+                    ctx.note(&self.name, format_args!("the driver has ended"));
+                    if self.reign.is_some() {
+                        self.end_reign(ctx);
+                        ctx.later(PAUSE_MS, Local::BeginAnew);
+                    }
+                    return;
+                }
             }
         }
     }
@@ -332,21 +346,19 @@ impl<K: Kind> Framework<K> {
         for told in told {
             match told {
                 Told::Change(Change::Leading(_)) => {
-                    if self.reign.is_none()
-                        && let Some(contender) = &mut self.contender
-                    {
-                        let told = contender.load(ctx);
-                        self.told(ctx, told);
-                    }
+                    self.leads = true;
+                    self.load(ctx);
                 }
                 Told::Change(Change::Suspended) => {
+                    self.leads = false;
                     // A framework in doubt about its session says nothing more until it knows.
                     if !ctx.bugs.has(Bug::DeafToSuspension) {
                         self.end_reign(ctx);
                     }
                 }
                 Told::Change(Change::Standby { .. } | Change::Refused { .. }) => {
-                    self.end_reign(ctx)
+                    self.leads = false;
+                    self.end_reign(ctx);
                 }
                 Told::Committed {
                     id: ID_COMMIT,
@@ -361,9 +373,21 @@ impl<K: Kind> Framework<K> {
                 } => self.begin_reign(ctx, &records),
                 Told::Loaded { result: Err(error) } => {
                     ctx.note(&self.name, format_args!("cannot load: {error}"));
+                    ctx.later(PAUSE_MS, Local::BeginAnew);
                 }
                 Told::Resigned => {}
             }
+        }
+    }
+
+    /// Reads the records, with which a reign begins.
+    fn load(&mut self, ctx: &mut Ctx<'_>) {
+        if self.reign.is_none()
+            && self.leads
+            && let Some(contender) = &mut self.contender
+        {
+            let told = contender.load(ctx);
+            self.told(ctx, told);
         }
     }
 
@@ -539,6 +563,7 @@ impl<K: Kind> Process for Framework<K> {
                 );
             }
             Local::Probed { probe } => self.feed(ctx, News::Probed(probe)),
+            Local::BeginAnew => self.load(ctx),
             Local::LateCommit { txn } => self.commit(ctx, LATE_COMMIT, txn),
             _ => {}
         }
@@ -548,6 +573,7 @@ impl<K: Kind> Process for Framework<K> {
         self.contender = None;
         self.detector = None;
         self.leader = None;
+        self.leads = false;
         self.reign = None;
         self.saving = None;
         self.updates.clear();

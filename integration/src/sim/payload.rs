@@ -130,6 +130,8 @@ pub enum Local {
         /// What.
         txn: Txn,
     },
+    /// A framework that gave up its term, or could not read its records, has paused and begins anew if it still leads.
+    BeginAnew,
     /// A probe of an instance came back well.
     Probed {
         /// Which.
