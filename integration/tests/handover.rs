@@ -2,8 +2,9 @@
 //!
 //! An app holds the agent while a run waits that needs the whole of it; then the app is deleted. Once the app has all
 //! there is, and once it leaves a piece, which the batch framework is offered and declines for seconds: the grown set
-//! must come at once all the same. Both payloads write their times to a file outside Mezzo: from the end of the one to the start of the other the status of
-//! the end went to the master, what was freed was offered, the launch was stored by ZooKeeper, and a process started.
+//! must come at once all the same. Both payloads write their times to a file outside Mezzo: from the end of the one to
+//! the start of the other the status of the end went to the master, what was freed was offered, the launch was stored
+//! by ZooKeeper, and a process started.
 //!
 //! One measurement on a machine that does other things says little, so the promise is about the median of several.
 
