@@ -6,22 +6,21 @@
 //!
 //! Invariant: the shell never decides; a lost session is never a reason to exit.
 
-mod metrics;
+pub(crate) mod metrics;
 mod reign;
 mod setup;
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mezzo_coordination::{Contender, Leadership, LoadError, Record, Term};
-use mezzo_door::{Guard, Health, Stop, Vitals};
-use mezzo_wire::v1;
+use mezzo_door::{Health, Stop, Vitals};
 use mezzo_wire::v1::master::response::GetMaster;
-use mezzo_wire::version::{MESOS_VERSION, MEZZO_VERSION};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::api;
+use crate::api::reads::About;
 use crate::core::Core;
 use crate::flags::Flags;
 use crate::front::{Front, Office, Post};
@@ -75,25 +74,24 @@ impl Running {
 /// # Errors
 /// What a person has to put right: a flag, a file, a port that is taken.
 pub async fn start(flags: Flags, stop: Stop) -> Result<Running, StartError> {
+    let (told_flags, cluster) = (api::reads::told_flags(&flags), flags.cluster.clone());
     let setup = setup::prepare(flags).await?;
     let addr = setup.door.addr();
     let vitals = Vitals::new("mezzo_master");
     let health = vitals.health.clone();
     let board = Board::register(&vitals.metrics);
     let (post, shown) = watch::channel(Post::Standby { leader: None });
-    let version = v1::VersionInfo {
-        version: MESOS_VERSION.to_owned(),
-        git_tag: Some(format!("mezzo-{MEZZO_VERSION}")),
-        ..Default::default()
+    let about = About {
+        version: api::reads::version(),
+        flags: told_flags,
+        master: setup.template.master().clone(),
+        cluster,
+        weights: setup.template.weights().clone(),
+        board: board.clone(),
+        started: Instant::now(),
     };
-    let router = vitals
-        .routes()
-        .merge(api::routes(&Front::new(shown.clone()), &version));
-    let guard = Guard::new(
-        setup.credentials.clone(),
-        "mezzo-master",
-        &["/health", "/version", "/redirect"],
-    );
+    let credentials = setup.credentials.as_ref();
+    let router = api::routes(&vitals, &Front::new(shown.clone()), about, credentials);
     let Setup {
         door,
         target,
@@ -107,11 +105,7 @@ pub async fn start(flags: Flags, stop: Stop) -> Result<Running, StartError> {
     tracing::info!(%addr, %target, "the master listens");
     // The port outlives the reign, so that whoever calls during the end is told in words.
     let port_stop = Stop::new();
-    let served = tokio::spawn(mezzo_door::serve(
-        door,
-        guard.protect(router),
-        port_stop.clone(),
-    ));
+    let served = tokio::spawn(mezzo_door::serve(door, router, port_stop.clone()));
     let life = Life {
         post,
         health: health.clone(),

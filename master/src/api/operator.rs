@@ -1,39 +1,25 @@
 //! The operators' door: reads are answered by the read model, everything else by the core.
 
 use mezzo_wire::grpc;
-use mezzo_wire::v1;
 use mezzo_wire::v1::master::call::Type;
 use mezzo_wire::v1::master::operator_server::Operator;
-use mezzo_wire::v1::master::{Call, Event, Response as Answer, response};
+use mezzo_wire::v1::master::{Call, Event, Response as Answer};
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status, async_trait};
 
+use super::reads::Reads;
 use crate::front::{self, Front, Inbox, Knock};
-use crate::read_model::Page;
 
 /// The door.
 #[derive(Clone, Debug)]
 pub(super) struct Door {
     front: Front,
-    version: v1::VersionInfo,
+    reads: Reads,
 }
 
 impl Door {
-    pub fn new(front: Front, version: v1::VersionInfo) -> Self {
-        Self { front, version }
-    }
-}
-
-fn page(kind: Type) -> Option<Page> {
-    match kind {
-        Type::GetState => Some(Page::State),
-        Type::GetAgents => Some(Page::Agents),
-        Type::GetFrameworks => Some(Page::Frameworks),
-        Type::GetTasks => Some(Page::Tasks),
-        Type::GetExecutors => Some(Page::Executors),
-        Type::GetOperations => Some(Page::Operations),
-        Type::GetMaster => Some(Page::Master),
-        _ => None,
+    pub fn new(front: Front, reads: Reads) -> Self {
+        Self { front, reads }
     }
 }
 
@@ -48,25 +34,9 @@ impl Operator for Door {
             .r#type
             .and_then(|kind| Type::try_from(kind).ok())
             .unwrap_or_default();
-        if let Some(page) = page(kind) {
-            let answer = office.reader.read(page).await.map_err(|_| front::over())?;
+        let read = self.reads.answer(&office, kind).await;
+        if let Some(answer) = read.map_err(|_| front::over())? {
             return Ok(Response::new(answer));
-        }
-        if kind == Type::GetHealth {
-            return Ok(Response::new(Answer {
-                r#type: Some(response::Type::GetHealth as i32),
-                get_health: Some(response::GetHealth { healthy: true }),
-                ..Default::default()
-            }));
-        }
-        if kind == Type::GetVersion {
-            return Ok(Response::new(Answer {
-                r#type: Some(response::Type::GetVersion as i32),
-                get_version: Some(response::GetVersion {
-                    version_info: self.version.clone(),
-                }),
-                ..Default::default()
-            }));
         }
         let (answer, answered) = oneshot::channel();
         office

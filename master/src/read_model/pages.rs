@@ -168,7 +168,7 @@ fn frameworks(model: &Model) -> GetFrameworks {
         *used.entry(framework).or_default() += resources;
     }
     let live = model.frameworks.values().map(|framework| {
-        let mut page = framework_page(&framework.view);
+        let mut page = framework_page(&framework.view, false);
         page.allocated_resources = used.get(&framework.view.key).map(wire).unwrap_or_default();
         let mut open = Resources::new();
         for offer in model
@@ -189,27 +189,29 @@ fn frameworks(model: &Model) -> GetFrameworks {
         completed_frameworks: model
             .completed
             .iter()
-            .map(|framework| framework_page(&framework.view))
+            .map(|framework| framework_page(&framework.view, true))
             .collect(),
         ..Default::default()
     }
 }
 
-fn framework_page(view: &FrameworkView) -> get_frameworks::Framework {
+/// Who never came back says the same time twice, and who is still known has no time of its end.
+fn framework_page(view: &FrameworkView, is_gone: bool) -> get_frameworks::Framework {
+    let constraints = view.offer_constraints.as_deref();
     get_frameworks::Framework {
         framework_info: (*view.info).clone(),
         active: view.active,
         connected: view.connected,
         recovered: view.recovered,
         registered_time: Some(time(view.registered)),
-        reregistered_time: view.reregistered.map(time),
-        unregistered_time: Some(time(view.unregistered.unwrap_or_default())),
-        offer_constraints: view.offer_constraints.as_deref().cloned(),
+        reregistered_time: Some(time(view.reregistered.unwrap_or(view.registered))),
+        unregistered_time: is_gone.then(|| time(view.unregistered.unwrap_or_default())),
+        offer_constraints: Some(constraints.cloned().unwrap_or_default()),
         ..Default::default()
     }
 }
 
-/// The offer as operators see it: both formats, always with its allocation.
+/// The offer as operators see it: in the stack format, always with its allocation.
 fn offer_page(offer: &OfferView, framework: &FrameworkView, agent: &AgentView) -> v1::Offer {
     v1::Offer {
         id: offer.id.to_wire(),
@@ -217,7 +219,7 @@ fn offer_page(offer: &OfferView, framework: &FrameworkView, agent: &AgentView) -
         agent_id: agent.id.to_wire(),
         hostname: agent.info.hostname.clone(),
         domain: agent.info.domain.clone(),
-        resources: wire(&offered(offer)),
+        resources: offered(offer).to_wire(),
         attributes: agent.info.attributes.clone(),
         allocation_info: Some(allocation(&offer.role)),
         ..Default::default()

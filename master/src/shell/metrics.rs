@@ -13,7 +13,7 @@ use crate::core::{Counters, Gauges};
 
 /// The numbers of one moment.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Numbers {
+pub(crate) struct Numbers {
     pub is_leading: bool,
     pub epoch: u64,
     pub counters: Counters,
@@ -23,7 +23,7 @@ pub(super) struct Numbers {
 
 /// The latest numbers, shared with the collector.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Board(Arc<Mutex<Numbers>>);
+pub(crate) struct Board(Arc<Mutex<Numbers>>);
 
 impl Board {
     /// A board that `/metrics` shows.
@@ -35,6 +35,11 @@ impl Board {
 
     pub fn change(&self, change: impl FnOnce(&mut Numbers)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The latest numbers.
+    pub fn now(&self) -> Numbers {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -170,7 +175,7 @@ fn count(number: usize) -> u64 {
 
 impl Collector for Board {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let numbers = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let numbers = self.now();
         for (name, help, of) in GAUGES {
             let gauge = ConstGauge::new(i64::try_from(of(&numbers)).unwrap_or(i64::MAX));
             let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;

@@ -120,6 +120,11 @@ impl Template {
     pub fn master(&self) -> &v1::MasterInfo {
         &self.config.master
     }
+
+    /// Weights that were configured, in thousandths.
+    pub fn weights(&self) -> &BTreeMap<Role, u64> {
+        &self.config.allocator.weights
+    }
 }
 
 /// Checks the flags, opens the port and joins the election.
