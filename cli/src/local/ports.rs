@@ -12,6 +12,14 @@ pub struct Port {
     pub taken: bool,
 }
 
+impl Port {
+    /// Whichever is free.
+    pub const ANY: Self = Self {
+        port: 0,
+        taken: false,
+    };
+}
+
 /// Looks whether a port of the loopback interface is free at this moment.
 pub fn usual(port: u16) -> Port {
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {

@@ -1,5 +1,6 @@
 //! Starts the daemons of a local cluster, one after another, each ready before the next.
 
+use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -71,17 +72,14 @@ impl Parts {
             agents: stop.child(),
             frameworks: stop.child(),
         };
-        let port = ports::usual(5050);
         let dir = home.sub("master")?;
-        let given = read(&[
-            listen(port),
+        let given = [
             format!("--zk=file://{}", dir.join("state").display()),
             format!("--work_dir={}", dir.display()),
             "--cluster=local".to_owned(),
-        ])?;
-        let master = mezzo_master::start(given, stops.master.clone())
-            .await
-            .map_err(refused("master"))?;
+        ];
+        let start = |flags| mezzo_master::start(flags, stops.master.clone());
+        let (port, master) = at_port("master", ports::usual(5050), &given, start).await?;
         ready("master", &master.health).await?;
         say(place("master", 5050, port, master.addr))?;
 
@@ -91,14 +89,10 @@ impl Parts {
             let port = if index == 0 {
                 ports::usual(5051)
             } else {
-                Port {
-                    port: 0,
-                    taken: false,
-                }
+                Port::ANY
             };
             let dir = home.sub(&name)?;
-            let given = read(&[
-                listen(port),
+            let given = [
                 format!("--master={}", master.addr),
                 format!("--work_dir={}", dir.display()),
                 format!("--resources={share}"),
@@ -108,28 +102,23 @@ impl Parts {
                 format!("--cgroups_root={}", leftovers::cgroups_root(home.dir())),
                 format!("--executor_program={}", program.display()),
                 format!("--hidden_dirs={}", hidden(home, flags.agents).join(",")),
-            ])?;
-            let agent = mezzo_agent::start(given, stops.agents.clone())
-                .await
-                .map_err(refused(&name))?;
+            ];
+            let start = |flags| mezzo_agent::start(flags, stops.agents.clone());
+            let (port, agent) = at_port(&name, port, &given, start).await?;
             ready(&name, &agent.health).await?;
             say(format!("{}  {share}", place(&name, 5051, port, agent.addr)))?;
             agents.push(agent);
         }
 
-        let port = ports::usual(8080);
-        let given = read(&framework(home, "service", port, master.addr)?)?;
-        let service = mezzo_service::start(given, stops.frameworks.clone())
-            .await
-            .map_err(refused("service"))?;
+        let given = framework(home, "service", master.addr)?;
+        let start = |flags| mezzo_service::start(flags, stops.frameworks.clone());
+        let (port, service) = at_port("service", ports::usual(8080), &given, start).await?;
         ready("service", &service.health).await?;
         say(place("service", 8080, port, service.addr))?;
 
-        let port = ports::usual(9000);
-        let given = read(&framework(home, "batch", port, master.addr)?)?;
-        let batch = mezzo_batch::start(given, stops.frameworks.clone())
-            .await
-            .map_err(refused("batch"))?;
+        let given = framework(home, "batch", master.addr)?;
+        let start = |flags| mezzo_batch::start(flags, stops.frameworks.clone());
+        let (port, batch) = at_port("batch", ports::usual(9000), &given, start).await?;
         ready("batch", &batch.health).await?;
         say(place("batch", 9000, port, batch.addr))?;
         say(format!("log        {}", home.log().display()))?;
@@ -198,15 +187,9 @@ fn hidden(home: &Home, agents: u32) -> Vec<String> {
         .collect()
 }
 
-fn framework(
-    home: &Home,
-    name: &str,
-    port: Port,
-    master: SocketAddr,
-) -> Result<Vec<String>, Failure> {
+fn framework(home: &Home, name: &str, master: SocketAddr) -> Result<Vec<String>, Failure> {
     let dir = home.sub(name)?;
     let mut given = vec![
-        listen(port),
         format!("--master={master}"),
         format!("--zk=file://{}", dir.join("state").display()),
         format!("--work_dir={}", dir.display()),
@@ -229,8 +212,33 @@ fn own_name() -> Option<String> {
     Some(known.map_or_else(|| own.to_string(), |user| user.name))
 }
 
-fn listen(port: Port) -> String {
-    format!("--port={}", port.port)
+/// Starts a daemon at a port, and at any other if somebody took that one after it was looked at. Which it is, and the
+/// daemon.
+async fn at_port<F, R, E, S>(
+    daemon: &str,
+    mut port: Port,
+    given: &[String],
+    start: impl Fn(F) -> S,
+) -> Result<(Port, R), Failure>
+where
+    F: Args,
+    E: std::fmt::Display,
+    S: Future<Output = Result<R, E>>,
+{
+    loop {
+        let mut all = vec![format!("--port={}", port.port)];
+        all.extend_from_slice(given);
+        match start(read(&all)?).await {
+            Ok(running) => return Ok((port, running)),
+            Err(_) if port.port != 0 && ports::usual(port.port).taken => {
+                port = Port {
+                    port: 0,
+                    taken: true,
+                };
+            }
+            Err(error) => return Err(refused(daemon)(error)),
+        }
+    }
 }
 
 /// `master     http://127.0.0.1:5050`, and why not at the usual port.
@@ -309,6 +317,37 @@ mod tests {
             other,
             "batch      http://127.0.0.1:40123 (port 9000 is taken)"
         );
+    }
+
+    #[tokio::test]
+    async fn a_port_that_was_taken_after_the_look_is_no_end() {
+        let other = std::cell::RefCell::new(None);
+        let free = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let usual = free.local_addr().expect("an address").port();
+        drop(free);
+        let start = |flags: mezzo_batch::Flags| {
+            // Somebody else is faster.
+            if flags.port == usual {
+                let held = std::net::TcpListener::bind(("127.0.0.1", usual));
+                *other.borrow_mut() = Some(held.expect("it was free"));
+            }
+            let answer = match flags.port {
+                0 => Ok(flags.master),
+                port => Err(format!("{port} is taken")),
+            };
+            std::future::ready(answer)
+        };
+        let given = ["--master=h:1".to_owned()];
+        let started = at_port("batch", ports::usual(usual), &given, start).await;
+        let expected = Port {
+            port: 0,
+            taken: true,
+        };
+        assert_eq!(started.expect("at another"), (expected, "h:1".to_owned()));
+        let broken = |_: mezzo_batch::Flags| std::future::ready(Err::<(), _>("no disk"));
+        let refused = at_port("batch", Port::ANY, &given, broken).await;
+        let words = refused.expect_err("not because of the port").to_string();
+        assert_eq!(words, "batch: no disk");
     }
 
     #[test]
