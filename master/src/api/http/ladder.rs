@@ -1,5 +1,5 @@
-//! The rungs that every call climbs before it is looked at: does this master lead, is it a POST, what is the body, can it
-//! be read. Their order is Mesos', so that a caller who errs twice hears of the same mistake first.
+//! The rungs that every call climbs before it is looked at: does this master lead, is it a POST, what is the body, can
+//! it be read. Their order is Mesos', so that a caller who errs twice hears of the same mistake first.
 
 use std::sync::Arc;
 use std::time::Duration;
