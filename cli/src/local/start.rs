@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use clap::builder::Resettable;
 use clap::{Args, Command};
 use mezzo_door::{Health, Stop};
 use nix::unistd::{Uid, User};
@@ -251,9 +252,12 @@ fn place(name: &str, usual: u16, port: Port, addr: SocketAddr) -> String {
     format!("{name:<10} http://{addr}{why}")
 }
 
-/// Reads flags as the command line would.
+/// Reads flags as the command line would. What the environment says is meant for daemons of their own, such as the
+/// credentials of another cluster.
 fn read<F: Args>(given: &[String]) -> Result<F, Failure> {
-    let command = F::augment_args(Command::new("mezzo")).no_binary_name(true);
+    let command = F::augment_args(Command::new("mezzo"))
+        .no_binary_name(true)
+        .mut_args(|flag| flag.env(Resettable::Reset));
     let matches = command.try_get_matches_from(
         std::iter::once("--ip=127.0.0.1").chain(given.iter().map(String::as_str)),
     );

@@ -213,7 +213,15 @@ impl Local {
         ];
         line.extend(more);
         Self {
-            program: Program::spawn(dir, &line, &[]),
+            // What daemons of their own are told is nothing to a local cluster.
+            program: Program::spawn(
+                dir,
+                &line,
+                &[
+                    ("MEZZO_MASTER_CREDENTIALS", "/does/not/exist"),
+                    ("MEZZO_AGENT_RECOVERY_TIMEOUT", "nonsense"),
+                ],
+            ),
             dir: dir.to_owned(),
         }
     }
