@@ -38,9 +38,9 @@ pub fn routes(
     let reads = Reads::new(about);
     let guard = Guard::new(credentials.cloned(), "mesos-master-readwrite", &["/health"]);
     let guarded = vitals.routes().merge(services(front, &reads));
-    guard
-        .protect(guarded)
-        .fallback_service(http::routes(front.clone(), reads, credentials))
+    let health = vitals.health.clone();
+    let other = http::routes(front.clone(), reads, health, credentials);
+    guard.protect(guarded).fallback_service(other)
 }
 
 /// All gRPC services, as routes.

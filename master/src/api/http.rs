@@ -7,6 +7,7 @@
 //! the same core, and every refusal of a call's meaning has the core's words.
 
 mod answer;
+mod gzip;
 mod ladder;
 mod media;
 mod operator;
@@ -23,7 +24,7 @@ use axum::Router;
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use http::header;
-use mezzo_door::Guard;
+use mezzo_door::{Guard, Health};
 use mezzo_model::credentials::Credentials;
 use tower::ServiceExt as _;
 
@@ -37,6 +38,7 @@ use route::{Page, Realm};
 pub(super) struct Door {
     front: Front,
     reads: Reads,
+    health: Health,
 }
 
 /// One guarded router a realm.
@@ -49,10 +51,18 @@ struct Halls {
 }
 
 /// Whatever no gRPC service takes.
-pub(super) fn routes(front: Front, reads: Reads, credentials: Option<&Arc<Credentials>>) -> Router {
-    let door = Router::new()
-        .fallback(serve)
-        .with_state(Arc::new(Door { front, reads }));
+pub(super) fn routes(
+    front: Front,
+    reads: Reads,
+    health: Health,
+    credentials: Option<&Arc<Credentials>>,
+) -> Router {
+    let door = Arc::new(Door {
+        front,
+        reads,
+        health,
+    });
+    let door = Router::new().fallback(serve).with_state(door);
     let behind = |realm| Guard::new(credentials.cloned(), realm, &[]).protect(door.clone());
     let halls = Halls {
         readonly: behind("mesos-master-readonly"),
@@ -69,6 +79,7 @@ async fn enter(State(halls): State<Arc<Halls>>, mut request: Request) -> Respons
         return lost(&request);
     };
     request.extensions_mut().insert(page);
+    let is_packed = gzip::is_wanted(request.headers());
     let hall = match page.realm() {
         Realm::Open => &halls.open,
         Realm::ReadOnly => &halls.readonly,
@@ -76,6 +87,7 @@ async fn enter(State(halls): State<Arc<Halls>>, mut request: Request) -> Respons
         Realm::Scheduler => &halls.scheduler,
     };
     match hall.clone().oneshot(request).await {
+        Ok(response) if is_packed => gzip::pack(response).await,
         Ok(response) => response,
         Err(never) => match never {},
     }
@@ -113,7 +125,8 @@ async fn serve(
         Page::Scheduler => scheduler::serve(&door, request).await,
         Page::Operator => operator::serve(&door, request).await,
         Page::Teardown => pages::teardown(&door, request).await,
-        Page::Health => Ok(answer::empty(200)),
+        Page::Unserved => pages::unserved(&door, &request),
+        Page::Health => Ok(pages::health(&door)),
         Page::Redirect => pages::redirect(&door),
         page => pages::serve(&door, page, request).await,
     };

@@ -1,12 +1,15 @@
 //! Operators' calls and the pages that older tools poll.
 
+use clap::Parser as _;
+use mezzo_door::Stop;
+use mezzo_master::start;
 use mezzo_wire::v1::master as operator;
 use mezzo_wire::v1::master::call::Type;
 use mezzo_wire::{decode_checked, encode};
 use serde_json::{Value, json};
 
 use crate::client::{Ask, ask};
-use crate::rig::{Agent, Master, hello};
+use crate::rig::{Agent, Line, Master, hello, soon};
 use crate::scheduler::{Scheduler, task};
 
 fn call(kind: &str) -> Ask {
@@ -240,6 +243,21 @@ async fn pages_lie_where_tools_look_for_them() {
     assert_eq!(script.header("content-type"), Some("text/javascript"));
     assert_eq!(script.text(), "cb([])");
     assert_eq!(ask(addr, &Ask::get("/weights?jsonp=a(b")).await.status, 400);
+    for (method, target) in [
+        ("GET", "/quota"),
+        ("POST", "/master/reserve"),
+        ("POST", "/machine/down"),
+        ("GET", "/maintenance/status.json"),
+        ("PUT", "/weights"),
+    ] {
+        let answer = ask(addr, &Ask::new(method, target)).await;
+        assert_eq!(answer.status, 501, "{target}");
+        assert!(
+            answer.text().contains("by this version of the master"),
+            "{}",
+            answer.text()
+        );
+    }
     for lost in ["/", "/redirect/x", "/nothing", "/master"] {
         let answer = ask(addr, &Ask::get(lost)).await;
         assert_eq!(
@@ -249,4 +267,106 @@ async fn pages_lie_where_tools_look_for_them() {
         );
     }
     master.end().await;
+}
+
+#[tokio::test]
+async fn long_bodies_may_be_packed_both_ways() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let master = Master::leading(dir.path(), &[]).await;
+    let addr = master.running.addr;
+    let plain = ask(addr, &Ask::get("/state")).await;
+    assert!(plain.body.len() > 1024 && plain.header("content-encoding").is_none());
+    for wanted in ["gzip", "deflate, GZIP;q=0.5", "*"] {
+        let packed = ask(addr, &Ask::get("/state").header("Accept-Encoding", wanted)).await;
+        assert_eq!(packed.header("content-encoding"), Some("gzip"), "{wanted}");
+        assert_eq!(packed.header("content-type"), Some("application/json"));
+        let mut unpacked = Vec::new();
+        std::io::Read::read_to_end(
+            &mut flate2::read::GzDecoder::new(&*packed.body),
+            &mut unpacked,
+        )
+        .expect("unpacks");
+        assert_eq!(unpacked, plain.body);
+    }
+    for (target, wanted) in [
+        ("/state", "gzip;q=0"),
+        ("/state", "br"),
+        ("/weights", "gzip"),
+    ] {
+        let answer = ask(addr, &Ask::get(target).header("Accept-Encoding", wanted)).await;
+        assert_eq!(
+            (answer.status, answer.header("content-encoding")),
+            (200, None),
+            "{wanted}"
+        );
+    }
+    let stream = crate::scheduler::subscription(&json!({"user": "nobody", "name": "a"}))
+        .header("Accept-Encoding", "gzip");
+    Scheduler::subscribe_with(addr, stream).await;
+    let pack = |plain: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, plain).expect("packs");
+        encoder.finish().expect("packs")
+    };
+    for (body, status, words) in [
+        (pack(b"{\"type\":\"GET_HEALTH\"}"), 200, "healthy"),
+        (pack(&vec![b' '; 17 << 20]), 413, "longer than the limit"),
+        (b"not packed".to_vec(), 400, "Failed to unpack the body"),
+        (pack(b"{}")[..8].to_vec(), 400, "Failed to unpack the body"),
+    ] {
+        let call = Ask {
+            body,
+            ..call("GET_HEALTH").header("Content-Encoding", "gzip")
+        };
+        let answer = ask(addr, &call).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+        assert!(answer.text().contains(words), "{}", answer.text());
+    }
+    master.end().await;
+}
+
+#[tokio::test]
+async fn while_nobody_leads_everybody_is_told_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let work_dir = format!("--work_dir={}", dir.path().display());
+    // Nothing listens there, and the election is waited for.
+    let words = [
+        "master",
+        "--port=0",
+        "--zk=zk://127.0.0.1:9/mezzo",
+        &work_dir,
+    ];
+    let flags = Line::try_parse_from(words).expect("parses").flags;
+    let stop = Stop::new();
+    let running = start(flags, stop.clone()).await.expect("starts");
+    for target in [
+        "/state",
+        "/api/v1",
+        "/api/v1/scheduler",
+        "/redirect",
+        "/quota",
+        "/teardown",
+    ] {
+        let answer = ask(running.addr, &Ask::get(target)).await;
+        assert_eq!(
+            (answer.status, answer.text()),
+            (503, "No leader elected"),
+            "{target}"
+        );
+    }
+    for (target, status) in [
+        ("/version", 200),
+        ("/flags", 200),
+        ("/metrics/snapshot", 200),
+        ("/health", 503),
+        ("/master/health", 503),
+    ] {
+        assert_eq!(
+            ask(running.addr, &Ask::get(target)).await.status,
+            status,
+            "{target}"
+        );
+    }
+    stop.stop();
+    soon(running.ended()).await;
 }

@@ -13,6 +13,7 @@ use mezzo_wire::Described;
 
 use super::Door;
 use super::answer::Refused;
+use super::gzip;
 use super::media::Media;
 use crate::api::MAX_CALL_BYTES;
 use crate::core::Refusal;
@@ -46,7 +47,7 @@ pub(super) async fn climb<C: Described + Send>(
         return Err(Refused::Method(parts.method.to_string()));
     }
     let media = Media::of_body(&parts.headers)?;
-    let body = read(body).await?;
+    let body = gzip::unpack(&parts.headers, read(body).await?).await?;
     let call = if body.len() > LONG_BODY {
         let read = tokio::task::spawn_blocking(move || media.read(&body));
         read.await

@@ -89,15 +89,20 @@ impl Media {
     }
 }
 
-/// Whether a list of media ranges lets this kind in. The nearest range decides, and of several equal ones the first.
+/// Whether a list of media ranges lets this kind in.
 fn accepts(ranges: &str, kind: &str) -> bool {
     let family = kind.split('/').next().unwrap_or_default();
-    for wanted in [kind, &format!("{family}/*"), "*/*"] {
-        for range in ranges.split(',') {
-            let mut parts = range.split(';').map(str::trim);
+    weighs(ranges, &[kind, &format!("{family}/*"), "*/*"])
+}
+
+/// Whether a list gives weight to the first of these names that it holds; of several equal entries the first decides.
+pub(super) fn weighs(list: &str, names: &[&str]) -> bool {
+    for name in names {
+        for entry in list.split(',') {
+            let mut parts = entry.split(';').map(str::trim);
             if parts
                 .next()
-                .is_some_and(|name| name.eq_ignore_ascii_case(wanted))
+                .is_some_and(|other| other.eq_ignore_ascii_case(name))
             {
                 let weight = parts.find_map(|part| part.strip_prefix("q=")?.trim().parse().ok());
                 return weight.is_none_or(|weight: f64| weight > 0.0);

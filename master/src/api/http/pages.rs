@@ -11,15 +11,20 @@ use super::answer::{self, Refused};
 use super::query::Query;
 use super::route::Page;
 use super::scheduler::over;
-use super::{Door, ladder, operator, v0};
+use super::{Door, gzip, ladder, operator, v0};
 use crate::core::Refusal;
 use crate::front::Office;
 
-/// Answers a page. The method is not looked at, as in Mesos.
+/// Answers a page. The method of a read is not looked at, as in Mesos.
 pub(super) async fn serve(door: &Door, page: Page, request: Request) -> Result<Response, Refused> {
     let uri = request.uri().clone();
     let query = Query::parse(uri.query().unwrap_or_default());
     let reads = &door.reads;
+    if page == Page::Weights && is_write(request.method()) {
+        leading(door, &uri)?;
+        let words = "weights are not changed by this version of the master";
+        return Err(Refusal::new(501, words).into());
+    }
     let body = match page {
         Page::Version => v0::version(&reads.about().version),
         Page::Flags => v0::flags(&reads.about().flags),
@@ -41,6 +46,11 @@ pub(super) async fn serve(door: &Door, page: Page, request: Request) -> Result<R
     };
     let callback = Query::parse(uri.query().unwrap_or_default());
     wrap(body, callback.get("jsonp"))
+}
+
+/// Weights are read and written at one place.
+fn is_write(method: &Method) -> bool {
+    *method == Method::PUT
 }
 
 /// The way to the core, or who leads.
@@ -108,6 +118,22 @@ fn check_timeout(query: &Query) -> Result<(), Refusal> {
     Err(Refusal::bad(format!("Invalid timeout '{text}': {why}.\n")))
 }
 
+/// Whether this process can serve; says why it cannot.
+pub(super) fn health(door: &Door) -> Response {
+    match door.health.now() {
+        Ok(()) => answer::empty(200),
+        Err(why) => answer::words(503, why),
+    }
+}
+
+/// A page of Mesos that is not here. Another master may know more, so the leader is asked first.
+pub(super) fn unserved(door: &Door, request: &Request) -> Result<Response, Refused> {
+    leading(door, request.uri())?;
+    let path = request.uri().path();
+    let words = format!("{path} is not served by this version of the master");
+    Err(Refusal::new(501, words).into())
+}
+
 /// Who leads, without a page: also on the leader itself.
 pub(super) fn redirect(door: &Door) -> Result<Response, Refused> {
     let leader = match door.front.office() {
@@ -135,7 +161,7 @@ pub(super) async fn teardown(door: &Door, request: Request) -> Result<Response, 
     if parts.method != Method::POST {
         return Err(Refused::Method(parts.method.to_string()));
     }
-    let body = ladder::read(body).await?;
+    let body = gzip::unpack(&parts.headers, ladder::read(body).await?).await?;
     let form = Query::parse(&String::from_utf8_lossy(&body));
     let Some(id) = form.get("frameworkId") else {
         let words = "Missing 'frameworkId' query parameter in the request body";

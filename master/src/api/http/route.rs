@@ -39,6 +39,8 @@ pub(super) enum Page {
     Roles,
     /// Weights of roles.
     Weights,
+    /// What Mesos serves and this master does not.
+    Unserved,
 }
 
 /// Who is let in, by the names that Mesos gives in its challenges.
@@ -59,7 +61,7 @@ impl Page {
         match self {
             Self::Health | Self::Version | Self::Redirect => Realm::Open,
             Self::Scheduler => Realm::Scheduler,
-            Self::Operator | Self::Teardown => Realm::ReadWrite,
+            Self::Operator | Self::Teardown | Self::Unserved => Realm::ReadWrite,
             Self::Flags
             | Self::Metrics
             | Self::State
@@ -90,6 +92,15 @@ fn named(path: &str) -> Option<Page> {
         "tasks" => Page::Tasks,
         "roles" => Page::Roles,
         "weights" => Page::Weights,
+        "quota"
+        | "maintenance/schedule"
+        | "maintenance/status"
+        | "machine/down"
+        | "machine/up"
+        | "reserve"
+        | "unreserve"
+        | "create-volumes"
+        | "destroy-volumes" => Page::Unserved,
         _ => return None,
     })
 }
@@ -146,6 +157,9 @@ mod tests {
             ("/redirect", Some(Page::Redirect)),
             ("/master/redirect", Some(Page::Redirect)),
             ("/redirect/x", None),
+            ("/quota/role", Some(Page::Unserved)),
+            ("/master/maintenance/schedule", Some(Page::Unserved)),
+            ("/maintenance", None),
             ("/master", None),
             ("/", None),
             ("", None),
