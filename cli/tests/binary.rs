@@ -214,6 +214,16 @@ fn logs(local: &Local, dir: &Path) {
     );
     let writer = job(dir, "writer", &cmd);
     local.ask(&["job", "run", &writer]).good();
+    // A run is there before its task is.
+    daemons::until("the task of the run", || {
+        let tasks = local.ask(&["tasks", "writer", "-o", "json"]).json();
+        let known = tasks[0]["state"] == "TASK_RUNNING";
+        if known {
+            Ok(())
+        } else {
+            Err(tasks.to_string())
+        }
+    });
     // Both lines are there once somebody has read them.
     local.spawn(&["logs", "--follow", "writer"]).until("two");
     let mut follower = local.spawn(&["logs", "--follow", "--tail", "1", "writer"]);

@@ -142,7 +142,7 @@ impl Drop for Cluster<'_> {
 }
 
 /// Looks until it is so: another process gives no event to wait for.
-fn until<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + BOUND;
     loop {
         match look() {
