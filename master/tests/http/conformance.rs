@@ -308,3 +308,90 @@ async fn long_pages() {
     found.settle();
     master.end().await;
 }
+
+/// What the master itself says of tasks: offers of this run take the place of those of that one.
+#[tokio::test]
+async fn words_of_the_master() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let master = Master::leading(dir.path(), &[]).await;
+    let mut agent = Agent::dial(&master, agent_info()).await;
+    let mut found = Differences::default();
+    for partition_aware in [true, false] {
+        let abilities = if partition_aware {
+            json!([{"type": "PARTITION_AWARE"}])
+        } else {
+            json!([])
+        };
+        let info = json!({"user": "root", "name": "a", "capabilities": abilities});
+        let mut scheduler = Scheduler::subscribe(master.running.addr, &info).await;
+        if partition_aware {
+            let offer = scheduler.offer().await;
+            scheduler.launch(&offer, &[task("t-long", &offer)]).await;
+            agent.order().await;
+            let mut running = contained(&agent, "t-long", v1::TaskState::TaskRunning);
+            let container = running.container_status.as_mut().expect("set");
+            container.executor_pid = Some(29059);
+            container.container_id = Some("d2787c92-6ca1-443c-9084-ad994cd649c5".into());
+            settle(&mut agent, &mut scheduler, running).await;
+        }
+        words_for(partition_aware, &mut scheduler, &agent, &mut found).await;
+    }
+    found.settle();
+    master.end().await;
+}
+
+async fn words_for(
+    partition_aware: bool,
+    scheduler: &mut Scheduler,
+    agent: &Agent,
+    found: &mut Differences,
+) {
+    for line in include_str!("recorded/updates.jsonl").lines() {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        if line["partition_aware"] != partition_aware {
+            continue;
+        }
+        let name = text(&line["name"]);
+        let kind = text(&line["call"]["type"]);
+        let mut parts = line["call"][kind.to_ascii_lowercase()].clone();
+        let is_stale = ["stale", "bool"].iter().any(|word| name.contains(word));
+        if kind == "ACCEPT" && !is_stale {
+            scheduler.submit("REVIVE", &json!(null)).await;
+            parts["offer_ids"] = json!([scheduler.offer().await["id"]]);
+        }
+        if let Some(tasks) = parts.pointer_mut("/operations/0/launch/task_infos") {
+            for task in tasks.as_array_mut().expect("a list") {
+                task["agent_id"] = json!({"value": agent.id.value});
+            }
+        }
+        for task in parts["tasks"].as_array_mut().into_iter().flatten() {
+            if task.get("agent_id").is_some() {
+                task["agent_id"] = json!({"value": agent.id.value});
+            }
+        }
+        scheduler.submit(&kind, &parts).await;
+        for recorded in line["updates"].as_array().expect("a list") {
+            let ours = scheduler.next("UPDATE").await["update"]["status"].clone();
+            let place = format!("update({})", text(&recorded["task_id"]["value"]));
+            found.compare_value(&name, &place, recorded, &ours);
+        }
+    }
+}
+
+#[tokio::test]
+async fn offers() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let master = Master::leading(dir.path(), &[]).await;
+    let _agent = Agent::dial(&master, agent_info()).await;
+    let mut found = Differences::default();
+    for line in include_str!("recorded/offers.jsonl").lines() {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        let mut scheduler =
+            Scheduler::subscribe(master.running.addr, &line["framework_info"]).await;
+        let ours = scheduler.next("OFFERS").await;
+        found.compare_value(&text(&line["name"]), "event", &line["event"], &ours);
+        scheduler.submit("TEARDOWN", &json!(null)).await;
+    }
+    found.settle();
+    master.end().await;
+}

@@ -122,6 +122,12 @@ impl Differences {
         }
     }
 
+    /// Compares one value that was recorded below a name.
+    pub fn compare_value(&mut self, name: &str, place: &str, recorded: &Value, ours: &Value) {
+        self.asked.insert(name.to_owned());
+        self.values(name, place, recorded, ours);
+    }
+
     fn head(&mut self, exchange: &Exchange, answer: &Answer) {
         self.asked.insert(exchange.name.clone());
         let name = exchange.name.as_str();
@@ -175,7 +181,8 @@ impl Differences {
                 }
             }
             (Value::Array(left), Value::Array(right)) if left.len() == right.len() => {
-                for (left, right) in left.iter().zip(right) {
+                // Resources stand in any order.
+                for (left, right) in by_name(left).into_iter().zip(by_name(right)) {
                     self.values(name, &format!("{place}[]"), left, right);
                 }
             }
@@ -231,6 +238,12 @@ fn is_covered(line: &str, found: &str) -> bool {
         }),
         None => line == found,
     }
+}
+
+fn by_name(list: &[Value]) -> Vec<&Value> {
+    let mut list: Vec<&Value> = list.iter().collect();
+    list.sort_by_key(|value| value["name"].as_str());
+    list
 }
 
 fn is_of_the_run(key: &str) -> bool {
