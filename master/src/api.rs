@@ -36,11 +36,12 @@ pub fn routes(
     credentials: Option<&Arc<Credentials>>,
 ) -> Router {
     let reads = Reads::new(about);
-    let guard = Guard::new(credentials.cloned(), "mesos-master-readwrite", &["/health"]);
-    let guarded = vitals.routes().merge(services(front, &reads));
+    let guard = |realm| Guard::new(credentials.cloned(), realm, &["/health"]);
+    let pages = guard("mesos-master-readonly").protect(vitals.routes());
+    let services = guard("mesos-master-readwrite").protect(services(front, &reads));
     let health = vitals.health.clone();
     let other = http::routes(front.clone(), reads, health, credentials);
-    guard.protect(guarded).fallback_service(other)
+    pages.merge(services).fallback_service(other)
 }
 
 /// All gRPC services, as routes.

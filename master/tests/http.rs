@@ -238,6 +238,37 @@ async fn hostile_bodies_are_refused_in_words() {
 }
 
 #[tokio::test]
+async fn who_does_not_read_is_cut_and_nobody_else_notices() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let master = Master::leading(dir.path(), &[]).await;
+    let addr = master.running.addr;
+    let info = |name: &str| json!({"user": "nobody", "name": name, "failover_timeout": 60.0});
+    let slow = Scheduler::subscribe(addr, &info("slow")).await;
+    let mut other = Scheduler::subscribe(addr, &info("other")).await;
+    let _agent = Agent::dial(&master, hello("h1")).await;
+    // Each unknown task is answered by one event, which nobody takes out of the socket.
+    let unknown = |index: u32| json!({"task_id": {"value": format!("t{index}")}});
+    let tasks: Vec<_> = (0..10_000).map(unknown).collect();
+    let ask_much = json!({"tasks": tasks});
+    let mut calls = 0;
+    let refused = loop {
+        let answer = slow.call("RECONCILE", &ask_much).await;
+        if answer.status != 202 {
+            break answer;
+        }
+        calls += 1;
+        assert!(calls < 100, "it is never cut");
+    };
+    assert_eq!(
+        (refused.status, refused.text()),
+        (403, "Framework is not subscribed")
+    );
+    other.offer().await;
+    other.submit("REVIVE", &json!(null)).await;
+    master.end().await;
+}
+
+#[tokio::test]
 async fn drivers_of_the_first_api_are_told_what_to_use() {
     let dir = tempfile::tempdir().expect("a directory");
     let master = Master::leading(dir.path(), &[]).await;
@@ -264,7 +295,7 @@ async fn names_are_asked_for_at_the_door() {
         ("/api/v1", "mesos-master-readwrite"),
         ("/teardown", "mesos-master-readwrite"),
         ("/api/v1/scheduler", "mesos-master-scheduler"),
-        ("/metrics", "mesos-master-readwrite"),
+        ("/metrics", "mesos-master-readonly"),
     ] {
         for wrong in [
             None,

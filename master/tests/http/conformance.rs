@@ -395,3 +395,20 @@ async fn offers() {
     found.settle();
     master.end().await;
 }
+
+#[test]
+#[should_panic(expected = "no longer so: [\n    \"auth-007-version-none body.build_date absent\"")]
+fn a_line_that_no_longer_occurs_fails() {
+    let mut found = Differences::default();
+    found.compare_value("auth-007-version-none", "body", &json!({}), &json!({}));
+    found.settle();
+}
+
+#[test]
+#[should_panic(expected = "not listed: [\n    \"nowhere body.a.b differs\"")]
+fn a_difference_that_is_not_listed_fails() {
+    let mut found = Differences::default();
+    let (recorded, ours) = (json!({"a": {"b": 1}}), json!({"a": {"b": 2}}));
+    found.compare_value("nowhere", "body", &recorded, &ours);
+    found.settle();
+}
