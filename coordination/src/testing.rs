@@ -6,6 +6,7 @@
 //!
 //! Invariant: only servers that were started here are ever stopped here.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -195,10 +196,27 @@ impl Drop for ZooKeeper {
     }
 }
 
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
+/// A port on loopback that nobody listens on now.
+///
+/// It lies below those from which the kernel takes the near ends of connections (32768 and up, unless told otherwise),
+/// so that none of them takes it while the server that was here is down, and below those that tasks are offered.
+///
+/// # Errors
+/// If no port can be had.
+pub fn free_port() -> io::Result<u16> {
+    const FIRST: u64 = 10_000;
+    const COUNT: u64 = 20_000;
+    let mut last = io::Error::other("no port was tried");
+    for _ in 0..100 {
+        // Every value of this type hashes in another way, which is randomness enough for two tests not to meet.
+        let random = RandomState::new().hash_one(0);
+        let port = u16::try_from(FIRST + random % COUNT).unwrap_or_default();
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 fn write_config(dir: &Path, port: u16, tick: Duration, more: &str) -> io::Result<()> {

@@ -3,6 +3,7 @@
 //! Invariant: every wait has a limit, and whatever was started is ended when its handle is dropped.
 
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -270,10 +271,17 @@ impl Drop for Local {
     }
 }
 
-/// Ports that nobody listens on at this moment.
+/// Ports that nobody listens on at this moment, below those that the kernel gives to connections.
 pub fn free_ports() -> [u16; 4] {
-    let held: [TcpListener; 4] =
-        std::array::from_fn(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a port"));
+    let free = || {
+        (0..100).find_map(|_| {
+            // Every value of this type hashes in another way.
+            let random = RandomState::new().hash_one(0);
+            let port = u16::try_from(10_000 + random % 20_000).ok()?;
+            TcpListener::bind(("127.0.0.1", port)).ok()
+        })
+    };
+    let held: [TcpListener; 4] = std::array::from_fn(|_| free().expect("a port"));
     held.map(|held| held.local_addr().expect("an address").port())
 }
 

@@ -21,8 +21,8 @@ use crate::client::{Client, task};
 /// What the payload does first, in its sandbox.
 const PAYLOAD: &str = "exec date +%s%N > started";
 
-/// Between two runs. For a while after a process was moved between cgroups the kernel moves the next one faster, and the
-/// cleaning after one run would take processors from the other; neither side is to have that from the other.
+/// Between two runs. For a while after a process was moved between cgroups the kernel moves the next one faster, and
+/// the cleaning after one run would take processors from the other; neither side is to have that from the other.
 const REST: Duration = Duration::from_millis(100);
 
 /// ACCEPT sent until the first instruction of the payload, and the same without Mezzo.

@@ -1,13 +1,14 @@
 //! One daemon as a child process.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
+use mezzo_coordination::testing::free_port;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -32,16 +33,6 @@ pub struct Daemon {
 #[error("{name} is not running")]
 pub struct DaemonError {
     name: String,
-}
-
-/// A port that nobody listens on at this moment.
-///
-/// # Errors
-/// If the kernel has none.
-pub fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
 }
 
 impl Daemon {
