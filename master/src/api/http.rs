@@ -26,6 +26,7 @@ use axum::response::Response;
 use http::header;
 use mezzo_door::{Guard, Health};
 use mezzo_model::credentials::Credentials;
+use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 
 use super::reads::Reads;
@@ -39,6 +40,8 @@ pub(super) struct Door {
     front: Front,
     reads: Reads,
     health: Health,
+    /// For long bodies.
+    places: Arc<Semaphore>,
 }
 
 /// One guarded router a realm.
@@ -61,6 +64,7 @@ pub(super) fn routes(
         front,
         reads,
         health,
+        places: Arc::new(Semaphore::new(ladder::LONG_BODIES)),
     });
     let door = Router::new().fallback(serve).with_state(door);
     let behind = |realm| Guard::new(credentials.cloned(), realm, &[]).protect(door.clone());

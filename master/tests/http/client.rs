@@ -111,6 +111,18 @@ impl Wire {
         let _ = soon(self.socket.write_all(&ask.bytes())).await;
     }
 
+    /// Sends the head of a call and the beginning of its body, of no length that is known.
+    pub async fn begin(&mut self, ask: &Ask) {
+        let mut head = format!("{} {} HTTP/1.1\r\nHost: test\r\n", ask.method, ask.target);
+        for (name, value) in &ask.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n2\r\n{\"\r\n");
+        soon(self.socket.write_all(head.as_bytes()))
+            .await
+            .expect("writes");
+    }
+
     /// Reads a status and headers.
     pub async fn head(&mut self) -> Answer {
         let first = self.line().await.expect("an answer");

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use mezzo_door::Principal;
 use mezzo_wire::Described;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Door;
 use super::answer::Refused;
@@ -22,8 +23,11 @@ use crate::front::Office;
 /// A body that has not arrived after so long is not waited for.
 const BODY_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Bodies longer than this are read on a thread that may block.
+/// Bodies longer than this wait for one of a few places, and are read on a thread that may block.
 const LONG_BODY: usize = 128 << 10;
+
+/// Long bodies that are taken in at once.
+pub(super) const LONG_BODIES: usize = 16;
 
 /// A call that can be looked at.
 pub(super) struct Climbed<C> {
@@ -47,7 +51,8 @@ pub(super) async fn climb<C: Described + Send>(
         return Err(Refused::Method(parts.method.to_string()));
     }
     let media = Media::of_body(&parts.headers)?;
-    let body = gzip::unpack(&parts.headers, read(body).await?).await?;
+    let (body, _place) = read(door, body).await?;
+    let body = gzip::unpack(&parts.headers, body).await?;
     let call = if body.len() > LONG_BODY {
         let read = tokio::task::spawn_blocking(move || media.read(&body));
         read.await
@@ -67,10 +72,26 @@ pub(super) async fn climb<C: Described + Send>(
     })
 }
 
-/// Takes in a whole body, within [`MAX_CALL_BYTES`] and in time.
-pub(super) async fn read(body: Body) -> Result<Bytes, Refusal> {
-    let read = tokio::time::timeout(BODY_PATIENCE, axum::body::to_bytes(body, MAX_CALL_BYTES));
-    match read.await {
+/// Takes in a whole body, within [`MAX_CALL_BYTES`] and in time. One that is long, or does not say how long it is, waits
+/// for a place and keeps it until its bytes are done with, so that many of them cannot fill the memory together.
+pub(super) async fn read(
+    door: &Door,
+    body: Body,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refusal> {
+    let is_short = body
+        .size_hint()
+        .upper()
+        .is_some_and(|length| length <= LONG_BODY as u64);
+    let read = async {
+        let place = if is_short {
+            None
+        } else {
+            door.places.clone().acquire_owned().await.ok()
+        };
+        let body = axum::body::to_bytes(body, MAX_CALL_BYTES).await?;
+        Ok((body, place))
+    };
+    match tokio::time::timeout(BODY_PATIENCE, read).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(error)) if is_too_long(&error) => Err(Refusal::new(
             413,

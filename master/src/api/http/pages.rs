@@ -161,7 +161,8 @@ pub(super) async fn teardown(door: &Door, request: Request) -> Result<Response, 
     if parts.method != Method::POST {
         return Err(Refused::Method(parts.method.to_string()));
     }
-    let body = gzip::unpack(&parts.headers, ladder::read(body).await?).await?;
+    let (body, _place) = ladder::read(door, body).await?;
+    let body = gzip::unpack(&parts.headers, body).await?;
     let form = Query::parse(&String::from_utf8_lossy(&body));
     let Some(id) = form.get("frameworkId") else {
         let words = "Missing 'frameworkId' query parameter in the request body";
