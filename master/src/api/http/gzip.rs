@@ -1,5 +1,5 @@
-//! Gzip: bodies that come so are taken, and long answers go out so to whoever asks. Streams never do: a reader would wait
-//! for events that lie in a compressor.
+//! Gzip: bodies that come so are taken, and long answers go out so to whoever asks. Streams never do: a reader would
+//! wait for events that lie in a compressor.
 //!
 //! Invariant: what a body unpacks to is bounded as what comes plain is.
 

@@ -72,8 +72,8 @@ pub(super) async fn climb<C: Described + Send>(
     })
 }
 
-/// Takes in a whole body, within [`MAX_CALL_BYTES`] and in time. One that is long, or does not say how long it is, waits
-/// for a place and keeps it until its bytes are done with, so that many of them cannot fill the memory together.
+/// Takes in a whole body, within [`MAX_CALL_BYTES`] and in time. One that is long, or does not say how long it is,
+/// waits for a place and keeps it until its bytes are done with, so that many of them cannot fill the memory together.
 pub(super) async fn read(
     door: &Door,
     body: Body,
