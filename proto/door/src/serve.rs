@@ -10,6 +10,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::task::TaskTracker;
 
 use crate::{Door, MAX_BODY_BYTES, Stop};
@@ -25,6 +26,9 @@ const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// HTTP/2 pings on idle connections, so that a half-open one is noticed and cut.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// A client that takes nothing of what it is sent for so long is cut: it hangs, or its machine is gone.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// After the kernel refused a connection (out of descriptors, mostly), so that the loop does not spin on the refusal.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -45,7 +49,13 @@ pub async fn serve(door: Door, router: Router, stop: Stop) {
         };
         match accepted {
             Ok((stream, _peer)) => {
-                let connection = connection(stream, router.clone(), stop.clone(), cut.clone());
+                let connection = connection(
+                    stream,
+                    router.clone(),
+                    stop.clone(),
+                    cut.clone(),
+                    WRITE_TIMEOUT,
+                );
                 connections.spawn(async move {
                     connection.await;
                     drop(place);
@@ -68,9 +78,11 @@ pub async fn serve(door: Door, router: Router, stop: Stop) {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, stop: Stop, cut: Stop) {
+async fn connection(stream: TcpStream, router: Router, stop: Stop, cut: Stop, patience: Duration) {
     // Small answers must not wait for the acknowledgement of earlier ones.
     let _ = stream.set_nodelay(true);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(patience));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -84,8 +96,10 @@ async fn connection(stream: TcpStream, router: Router, stop: Stop, cut: Stop) {
         .max_concurrent_streams(1024)
         .initial_stream_window_size(1024 * 1024)
         .initial_connection_window_size(4 * 1024 * 1024);
-    let served = builder
-        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router));
+    let served = builder.serve_connection_with_upgrades(
+        TokioIo::new(Box::pin(stream)),
+        TowerToHyperService::new(router),
+    );
     tokio::pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
@@ -105,9 +119,12 @@ async fn connection(stream: TcpStream, router: Router, stop: Stop, cut: Stop) {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
     use std::time::Instant;
 
     use axum::routing::get;
+    use hyper::body::Frame;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -179,5 +196,50 @@ mod tests {
         let start = Instant::now();
         served.await.expect("ends");
         assert!(start.elapsed() < GRACE, "nothing was left to wait for");
+    }
+
+    /// An answer without an end, which says when it is given up.
+    struct Endless(tokio::sync::mpsc::Sender<()>);
+
+    impl Drop for Endless {
+        fn drop(&mut self) {
+            let _ = self.0.try_send(());
+        }
+    }
+
+    impl hyper::body::Body for Endless {
+        type Data = bytes::Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+            let chunk = bytes::Bytes::from_static(&[b'x'; 64 * 1024]);
+            Poll::Ready(Some(Ok(Frame::data(chunk))))
+        }
+    }
+
+    #[tokio::test]
+    async fn who_takes_nothing_is_cut() {
+        let patience = Duration::from_millis(100);
+        let (given_up, mut is_given_up) = tokio::sync::mpsc::channel(1);
+        let endless = move || {
+            let given_up = given_up.clone();
+            async move { axum::body::Body::new(Endless(given_up)) }
+        };
+        let router = Router::new().route("/endless", get(endless));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("a port");
+        let reader = TcpStream::connect(listener.local_addr().expect("bound")).await;
+        let mut reader = reader.expect("connects");
+        let (stream, _) = listener.accept().await.expect("accepts");
+        let served = connection(stream, router, Stop::new(), Stop::new(), patience);
+        let request = b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n";
+        reader.write_all(request).await.expect("writes");
+        // It stays connected and reads nothing.
+        served.await;
+        assert_eq!(is_given_up.recv().await, Some(()));
+        drop(reader);
     }
 }
