@@ -136,14 +136,9 @@ fn one_credential(file: &Path) -> Result<String, Failure> {
         path: file.to_owned(),
         words,
     };
-    let all = Credentials::parse(&read(file)?).map_err(|error| wrong(error.to_string()))?;
-    let mut principals = all.principals();
-    match (principals.next(), principals.next()) {
-        (Some(principal), None) => Ok(basic_header(
-            principal,
-            all.secret_of(principal).unwrap_or_default(),
-        )),
-        _ => Err(wrong(
+    match Credentials::only_pair(&read(file)?).map_err(|error| wrong(error.to_string()))? {
+        Some((principal, secret)) => Ok(basic_header(&principal, &secret)),
+        None => Err(wrong(
             "holds more than one name; say which: --principal=NAME and --secret_file=FILE"
                 .to_owned(),
         )),

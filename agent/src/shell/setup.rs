@@ -420,33 +420,34 @@ fn raise_open_files() -> io::Result<Option<Rlimit>> {
     }))
 }
 
-fn read(flag: &'static str, path: &Path) -> Result<Credentials, StartError> {
-    let content = std::fs::read_to_string(path).map_err(|source| StartError::File {
+fn read(flag: &'static str, path: &Path) -> Result<String, StartError> {
+    std::fs::read_to_string(path).map_err(|source| StartError::File {
         flag,
         path: path.to_owned(),
         source,
-    })?;
-    Credentials::parse(&content).map_err(|source| StartError::Credentials { flag, source })
+    })
 }
 
 fn credentials(flags: &Flags) -> Result<Option<Arc<Credentials>>, StartError> {
-    let path = flags.credentials.as_ref();
-    path.map(|path| read("credentials", path).map(Arc::new))
-        .transpose()
+    let flag = "credentials";
+    let Some(path) = &flags.credentials else {
+        return Ok(None);
+    };
+    let known = Credentials::parse(&read(flag, path)?);
+    let known = known.map_err(|source| StartError::Credentials { flag, source })?;
+    Ok(Some(Arc::new(known)))
 }
 
 fn credential(flags: &Flags) -> Result<Credential, StartError> {
+    let flag = "credential";
     let Some(path) = &flags.credential else {
         return Ok(None);
     };
     let one = || StartError::OneCredential { path: path.clone() };
-    let known = read("credential", path)?;
-    let mut principals = known.principals();
-    let (Some(principal), None) = (principals.next(), principals.next()) else {
-        return Err(one());
-    };
-    let secret = known.secret_of(principal).ok_or_else(one)?;
-    basic_header(principal, secret)
+    let pair = Credentials::only_pair(&read(flag, path)?);
+    let pair = pair.map_err(|source| StartError::Credentials { flag, source })?;
+    let (principal, secret) = pair.ok_or_else(one)?;
+    basic_header(&principal, &secret)
         .parse()
         .map(Some)
         .map_err(|_| one())

@@ -72,6 +72,13 @@ struct FileEntry {
     secret: String,
 }
 
+/// A client without a secret proves nothing, so here it must be there.
+#[derive(Deserialize)]
+struct OnePair {
+    principal: String,
+    secret: String,
+}
+
 impl Credentials {
     /// Reads the content of a credentials file.
     ///
@@ -108,6 +115,21 @@ impl Credentials {
             return Err(CredentialsError::Empty);
         }
         Ok(Self { entries })
+    }
+
+    /// The only pair in the content of a client's file: Mesos' form of one (`{"principal":"ann","secret":"s"}`), or a
+    /// file of many with one in it. `None` if there are more.
+    ///
+    /// # Errors
+    /// As [`Credentials::parse`].
+    pub fn only_pair(content: &str) -> Result<Option<(String, String)>, CredentialsError> {
+        if let Ok(OnePair { principal, secret }) = serde_json::from_str(content) {
+            return Ok(Some((principal, secret)));
+        }
+        Ok(match Self::parse(content)?.entries.as_slice() {
+            [one] => Some((one.principal.to_string(), one.secret.to_string())),
+            _ => None,
+        })
     }
 
     /// The principal that an `Authorization: Basic ...` value proves, or `None`.
@@ -192,6 +214,25 @@ impl fmt::Debug for Credentials {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_has_one_pair_in_any_form() {
+        let one = Some(("ann".to_owned(), "s".to_owned()));
+        for content in [
+            r#"{"principal": "ann", "secret": "s"}"#,
+            r#"{"credentials": [{"principal": "ann", "secret": "s"}]}"#,
+            "ann s\n",
+        ] {
+            assert_eq!(
+                Credentials::only_pair(content),
+                Ok(one.clone()),
+                "{content}"
+            );
+        }
+        assert_eq!(Credentials::only_pair("ann s\nbob t\n"), Ok(None));
+        assert!(Credentials::only_pair(r#"{"principal": "ann"}"#).is_err());
+        assert_eq!(Credentials::only_pair(""), Err(CredentialsError::Empty));
+    }
 
     #[test]
     fn both_forms_are_read() {

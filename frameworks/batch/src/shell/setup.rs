@@ -11,7 +11,6 @@ use mezzo_model::credentials::{Credentials, CredentialsError};
 use mezzo_sdk::scheduler::{Credential, DriverConfig, DriverSettings};
 use mezzo_wire::v1;
 use mezzo_wire::v1::framework_info::capability::Type as Capability;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::core::Config;
@@ -174,28 +173,12 @@ fn credential(flags: &Flags) -> Result<Option<Credential>, StartError> {
 }
 
 fn one_credential(path: &Path) -> Result<Credential, StartError> {
-    #[derive(Deserialize)]
-    struct Pair {
-        principal: String,
-        secret: String,
+    match Credentials::only_pair(&read(path)?) {
+        Ok(Some((principal, secret))) => Ok(Credential { principal, secret }),
+        Ok(None) | Err(_) => Err(StartError::Credential {
+            path: path.to_owned(),
+        }),
     }
-    let text = read(path)?;
-    // Mesos' form of one, or a file of many with one in it.
-    if let Ok(Pair { principal, secret }) = serde_json::from_str(&text) {
-        return Ok(Credential { principal, secret });
-    }
-    let wrong = || StartError::Credential {
-        path: path.to_owned(),
-    };
-    let all = Credentials::parse(&text).map_err(|_| wrong())?;
-    let mut principals = all.principals();
-    let (Some(principal), None) = (principals.next(), principals.next()) else {
-        return Err(wrong());
-    };
-    Ok(Credential {
-        principal: principal.to_string(),
-        secret: all.secret_of(principal).unwrap_or_default().to_owned(),
-    })
 }
 
 /// How others reach this process: a name or an address for people, and an address.
