@@ -6,7 +6,7 @@
 
 mod containers;
 mod home;
-mod leftovers;
+pub mod leftovers;
 mod ports;
 mod share;
 mod start;

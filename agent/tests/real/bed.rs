@@ -189,7 +189,15 @@ fn remove_group(group: &Path) {
             remove_group(&entry.path());
         }
     }
-    let _ = std::fs::remove_dir(group);
+    // A process that has ended may still be taken apart by the kernel, which gives no event of it.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while std::fs::remove_dir(group).is_err() && group.is_dir() {
+        if std::time::Instant::now() > deadline {
+            eprintln!("{} is left", group.display());
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
 }
 
 /// A directory that every user may enter, as tasks of other users must.

@@ -10,7 +10,7 @@ use mezzo_model::credentials::basic_header;
 use nix::unistd::{Uid, User};
 use serde_json::{Value, json};
 
-use super::process::{Answer, Program, free_ports, kill_processes_naming, processes_naming};
+use super::process::{Answer, Program, end_leftovers, free_ports, processes_naming};
 
 /// Nothing here takes long; a bound that is hit means that it never came.
 const BOUND: Duration = Duration::from_secs(60);
@@ -56,6 +56,8 @@ impl<'a> Cluster<'a> {
         if daemon == "agent" {
             flags.push("--resources=cpus:2;mem:2048;disk:2048;ports:[31000-31009]".to_owned());
             flags.push("--containerizers=process".to_owned());
+            let groups = mezzo_cli::local::leftovers::cgroups_root(self.dir);
+            flags.push(format!("--cgroups_root={groups}"));
         } else if daemon != "master" && !Uid::effective().is_root() {
             // An agent without privileges runs tasks as its own user only.
             let own = User::from_uid(Uid::effective()).expect("asked");
@@ -137,7 +139,7 @@ impl<'a> Cluster<'a> {
 impl Drop for Cluster<'_> {
     fn drop(&mut self) {
         self.running.clear();
-        kill_processes_naming(&self.dir.display().to_string());
+        end_leftovers(self.dir);
     }
 }
 

@@ -267,7 +267,15 @@ impl Drop for Local {
         // A test that failed in the middle leaves tasks, which its process would have ended.
         let _ = self.program.child.kill();
         let _ = self.program.child.wait();
-        kill_processes_naming(&self.home());
+        end_leftovers(Path::new(&self.home()));
+    }
+}
+
+/// Ends what daemons that were killed left below their directory: tasks, which outlive them on purpose, and groups.
+pub fn end_leftovers(dir: &Path) {
+    kill_processes_naming(&dir.display().to_string());
+    if let Err(error) = mezzo_cli::local::leftovers::end(dir) {
+        eprintln!("{} is not clean: {error}", dir.display());
     }
 }
 
@@ -308,8 +316,7 @@ pub fn processes_naming(dir: &str) -> Vec<String> {
         .collect()
 }
 
-/// Ends what a test that failed in the middle would leave.
-pub fn kill_processes_naming(dir: &str) {
+fn kill_processes_naming(dir: &str) {
     for line in processes_naming(dir) {
         let pid = line.split(' ').next().and_then(|pid| pid.parse().ok());
         if let Some(pid) = pid {

@@ -56,8 +56,12 @@ fn remove_group(group: &Path) {
             remove_group(&entry.path());
         }
     }
-    if let Err(error) = fs::remove_dir(group) {
-        eprintln!("{} is left: {error}", group.display());
+    // A process that has ended may still be taken apart by the kernel.
+    let removed = eventually("its end", Duration::from_secs(10), || {
+        fs::remove_dir(group).map_err(|error| error.to_string())
+    });
+    if let Err(error) = removed {
+        eprintln!("{} is left: {error:#}", group.display());
     }
 }
 
