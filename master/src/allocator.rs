@@ -4,14 +4,19 @@
 //! It is driven by events: each fact marks the agents whose resources may now go to somebody, and
 //! [`Allocator::allocate`] looks at those agents only. What is given back goes to the other frameworks in the
 //! same event; who refused it sees the same again when its filter has ended, at the earliest after
-//! [`COOL_DOWN`], or at once if there is more. New demand (a framework appears or revives) looks at every
-//! agent with free resources; such sweeps are coalesced.
+//! [`COOL_DOWN`], or at once if there is more. New demand (a framework appears or revives) is carried to every
+//! agent with free resources, asking those who are new; such sweeps are coalesced.
+//!
+//! `decide` is the one judge, `allocate` the cycle, `explain` its answers to those who ask why, `tree` fairness, `filters`
+//! what was refused.
 //!
 //! An agent's free resources go whole to the first framework in the order of fairness that may have them.
 //!
 //! Invariant: per agent, what is given out is at most what there is, unless the agent itself reported more in use.
 
 mod allocate;
+mod decide;
+mod explain;
 pub mod filters;
 mod spec;
 pub mod tree;
@@ -19,7 +24,13 @@ pub mod tree;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]
+mod market;
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,9 +40,11 @@ use mezzo_model::rng::Rng;
 use mezzo_model::{Millis, Role};
 
 use crate::keys::{AgentKey, FrameworkKey};
+use allocate::Look;
 use filters::{Filters, Place};
 use tree::RoleTree;
 
+pub use explain::{Explanation, MAX_EXPLAINED, Standing, Verdict};
 pub use spec::{Abilities, AgentSpec, AllocatorConfig, FrameworkSpec, Grant, RoleSpec, Skip};
 
 /// Whoever refused resources does not see the same again for this long, whatever it asked for (Mesos' allocation
@@ -44,7 +57,7 @@ pub const MAX_FILTER: Millis = Millis::from_secs(365 * 24 * 3600);
 /// Sweeps over all agents are at least this far apart.
 pub const SWEEP_INTERVAL: Millis = Millis(20);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct FrameworkEntry {
     name: Arc<str>,
     active: bool,
@@ -52,7 +65,7 @@ struct FrameworkEntry {
     roles: BTreeMap<Role, RoleSpec>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct AgentEntry {
     active: bool,
     spec: AgentSpec,
@@ -70,10 +83,17 @@ impl AgentEntry {
         self.free = self.spec.total.clone();
         self.free.remove(&self.given);
     }
+
+    /// Books free resources as held.
+    fn give(&mut self, framework: FrameworkKey, role: &Role, resources: &Resources) {
+        *self.held.entry((framework, role.clone())).or_default() += resources;
+        self.given += resources;
+        self.free.remove(resources);
+    }
 }
 
 /// The allocator.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Allocator {
     config: AllocatorConfig,
     frameworks: BTreeMap<FrameworkKey, FrameworkEntry>,
@@ -82,10 +102,10 @@ pub struct Allocator {
     tree: RoleTree,
     filters: Filters,
     rng: Rng,
-    /// Agents that must be looked at.
-    dirty: BTreeSet<AgentKey>,
-    /// All agents must be looked at.
-    sweep_wanted: bool,
+    /// Agents that must be looked at, and whom to ask there.
+    dirty: BTreeMap<AgentKey, Look>,
+    /// New demand: whom to ask at all agents.
+    fresh: Look,
     last_sweep: Option<Millis>,
     /// Somebody may want what others hold in old offers.
     demand: bool,
@@ -106,8 +126,8 @@ impl Allocator {
             tree,
             filters: Filters::default(),
             rng,
-            dirty: BTreeSet::new(),
-            sweep_wanted: false,
+            dirty: BTreeMap::new(),
+            fresh: Look::default(),
             last_sweep: None,
             demand: false,
         }
@@ -151,9 +171,7 @@ impl Allocator {
                 roles,
             },
         );
-        if active {
-            self.want_sweep();
-        }
+        self.ask_everywhere(key);
     }
 
     /// Starts or ends offers to a framework; filters are dropped at the end.
@@ -169,7 +187,7 @@ impl Allocator {
             self.tree.set_active(key, role, active && !spec.suppressed);
         }
         if active {
-            self.want_sweep();
+            self.ask_everywhere(key);
         } else {
             self.filters.clear_framework(key);
         }
@@ -191,7 +209,7 @@ impl Allocator {
                     entry.given.remove(&resources);
                     held.insert(place.1);
                     entry.recount();
-                    self.dirty.insert(*agent);
+                    self.dirty.insert(*agent, Look::All);
                 }
             }
         }
@@ -221,17 +239,16 @@ impl Allocator {
         let Some(entry) = self.frameworks.get_mut(&key) else {
             return;
         };
-        let mut changed = false;
         for role in roles {
             if let Some(spec) = entry.roles.get_mut(role) {
                 spec.suppressed = false;
                 self.tree.set_active(key, role, entry.active);
                 self.filters.clear_role(key, role);
-                changed = true;
+                if entry.active {
+                    self.fresh.add(key, role);
+                    self.demand = true;
+                }
             }
-        }
-        if changed {
-            self.want_sweep();
         }
     }
 
@@ -264,7 +281,7 @@ impl Allocator {
         for (framework, role, resources) in held {
             self.hold(key, framework, &role, &resources);
         }
-        self.dirty.insert(key);
+        self.dirty.insert(key, Look::All);
         self.demand = true;
     }
 
@@ -283,7 +300,7 @@ impl Allocator {
         if other_attributes {
             self.filters.clear_agent(key);
         }
-        self.dirty.insert(key);
+        self.dirty.insert(key, Look::All);
     }
 
     /// Starts or ends offers of an agent.
@@ -291,7 +308,7 @@ impl Allocator {
         if let Some(entry) = self.agents.get_mut(&key) {
             entry.active = active;
             if active {
-                self.dirty.insert(key);
+                self.dirty.insert(key, Look::All);
             }
         }
     }
@@ -365,8 +382,12 @@ impl Allocator {
                 self.tree.take(framework, role, &resources.quantities());
                 self.drop_idle_client(framework, role);
             }
-            self.dirty.insert(key);
-            if let Some(refuse) = refuse {
+            self.dirty.insert(key, Look::All);
+            let subscribed = self
+                .frameworks
+                .get(&framework)
+                .is_some_and(|entry| entry.roles.contains_key(role));
+            if let Some(refuse) = refuse.filter(|_| subscribed) {
                 let ends = now + refuse.max(COOL_DOWN).min(MAX_FILTER);
                 let place = Place {
                     agent: key,
@@ -389,9 +410,17 @@ impl Allocator {
         }
     }
 
-    fn want_sweep(&mut self) {
-        self.sweep_wanted = true;
-        self.demand = true;
+    /// A framework is to be asked about every agent, in each role in which it wants offers.
+    fn ask_everywhere(&mut self, key: FrameworkKey) {
+        let Some(entry) = self.frameworks.get(&key).filter(|entry| entry.active) else {
+            return;
+        };
+        for (role, spec) in &entry.roles {
+            if !spec.suppressed {
+                self.fresh.add(key, role);
+                self.demand = true;
+            }
+        }
     }
 
     // ---- what tests and invariants look at -----------------------------------------------------------------------

@@ -1,113 +1,185 @@
-//! Giving free resources out: which agents are looked at, and who may have what of them.
+//! The cycle: which agents are looked at, who is asked, and who is given what.
+//!
+//! An agent whose free resources nobody could have stays so until something happens that may change it: the agent
+//! itself changed, a filter on it ended, or a framework has new demand. So a look at an agent asks either everybody
+//! ([`Look::All`]) or only those for whom something changed ([`Look::Only`]); the answer is the same.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use mezzo_model::constraint::Subject;
 use mezzo_model::resources::Resources;
 use mezzo_model::{Millis, Role};
 
-use super::filters::{Filters, Place};
-use super::{AgentEntry, Allocator, AllocatorConfig, FrameworkEntry, Grant, SWEEP_INTERVAL, Skip};
+use super::decide::Market;
+use super::{Allocator, Grant, SWEEP_INTERVAL};
 use crate::keys::{AgentKey, FrameworkKey};
+
+/// More than so many are not told apart: everybody is asked.
+const FEW: usize = 8;
+
+/// Who may have to be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Everybody.
+    All,
+    /// These; the others were asked before and nothing has changed for them.
+    Only(BTreeSet<(FrameworkKey, Role)>),
+}
+
+impl Default for Look {
+    fn default() -> Self {
+        Self::Only(BTreeSet::new())
+    }
+}
+
+impl Look {
+    /// Nobody.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Only(clients) if clients.is_empty())
+    }
+
+    /// One more.
+    pub fn add(&mut self, framework: FrameworkKey, role: &Role) {
+        if let Self::Only(clients) = self {
+            clients.insert((framework, role.clone()));
+            if clients.len() > FEW {
+                *self = Self::All;
+            }
+        }
+    }
+
+    /// All of both.
+    fn merge(&mut self, other: &Self) {
+        match other {
+            Self::All => *self = Self::All,
+            Self::Only(clients) => {
+                for (framework, role) in clients {
+                    self.add(*framework, role);
+                }
+            }
+        }
+    }
+
+    /// Those that are told apart.
+    fn few(&self) -> Option<&BTreeSet<(FrameworkKey, Role)>> {
+        match self {
+            Self::All => None,
+            Self::Only(clients) => Some(clients),
+        }
+    }
+}
 
 impl Allocator {
     /// When [`Allocator::allocate`] should be called even if nothing happens until then.
     pub fn next_deadline(&self) -> Option<Millis> {
-        let sweep = self.sweep_wanted.then(|| {
-            self.last_sweep
-                .map_or(Millis::ZERO, |last| last + SWEEP_INTERVAL)
-        });
-        [sweep, self.filters.next_end()].into_iter().flatten().min()
+        [self.sweep_due(), self.filters.next_end()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// When new demand is carried to all agents.
+    pub(super) fn sweep_due(&self) -> Option<Millis> {
+        let due = |last| last + SWEEP_INTERVAL;
+        (!self.fresh.is_empty()).then(|| self.last_sweep.map_or(Millis::ZERO, due))
     }
 
     /// Gives free resources out, looking at what changed since the last call.
     pub fn allocate(&mut self, now: Millis) -> Vec<Grant> {
+        self.wake_refusers(now);
+        let looks = self.take_looks(now);
+        let mut grants = Vec::new();
+        if self.tree.active() == 0 {
+            return grants;
+        }
+        for (agent, look) in looks {
+            self.allocate_agent(agent, &look, &mut grants);
+        }
+        grants
+    }
+
+    /// Filters that ended: who refused is asked again, nobody else.
+    fn wake_refusers(&mut self, now: Millis) {
         let Self {
             filters,
             dirty,
             demand,
             ..
         } = self;
-        filters.expire(now, |agent| {
-            dirty.insert(agent);
+        filters.expire(now, |place| {
+            dirty
+                .entry(place.agent)
+                .or_default()
+                .add(place.framework, &place.role);
             *demand = true;
         });
-        let due = self
-            .last_sweep
-            .is_none_or(|last| now.since(last) >= SWEEP_INTERVAL);
-        let agents: Vec<AgentKey> = if self.sweep_wanted && due {
-            self.sweep_wanted = false;
-            self.last_sweep = Some(now);
-            self.dirty.clear();
-            let mut all: Vec<AgentKey> = self
-                .agents
-                .iter()
-                .filter(|(_, entry)| entry.active && !entry.free.is_empty())
-                .map(|(key, _)| *key)
-                .collect();
-            self.rng.shuffle(&mut all);
-            all
-        } else {
-            std::mem::take(&mut self.dirty).into_iter().collect()
-        };
-        let mut grants = Vec::new();
-        if self.tree.active() == 0 {
-            return grants;
-        }
-        for agent in agents {
-            self.allocate_agent(agent, &mut grants);
-        }
-        grants
     }
 
-    fn allocate_agent(&mut self, key: AgentKey, grants: &mut Vec<Grant>) {
-        loop {
-            let Some(entry) = self.agents.get(&key) else {
-                return;
-            };
-            if !entry.active || entry.free.is_empty() {
-                return;
+    /// The agents to look at, in order. A sweep takes them as they fall, so that no agent is always the first.
+    fn take_looks(&mut self, now: Millis) -> Vec<(AgentKey, Look)> {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        if self.sweep_due().is_none_or(|due| due > now) {
+            for look in dirty.values_mut() {
+                look.merge(&self.fresh);
             }
-            let Self {
-                tree,
-                frameworks,
-                filters,
-                config,
-                ..
-            } = self;
-            let found = tree.visit(|role, framework| {
-                let Some(of) = frameworks.get(&framework) else {
-                    return ControlFlow::Continue(());
-                };
-                match fit(
-                    config,
-                    filters,
-                    (key, entry),
-                    &entry.free,
-                    (framework, of),
-                    role,
-                ) {
-                    Ok(resources) => ControlFlow::Break((framework, role.clone(), resources)),
-                    Err(_) => ControlFlow::Continue(()),
-                }
-            });
-            let Some((framework, role, resources)) = found else {
-                return;
-            };
-            let quantities = resources.quantities();
-            if let Some(entry) = self.agents.get_mut(&key) {
-                *entry.held.entry((framework, role.clone())).or_default() += &resources;
-                entry.given += &resources;
-                entry.free.remove(&resources);
-            }
-            self.tree.give(framework, &role, &quantities, true);
-            grants.push(Grant {
+            return dirty.into_iter().collect();
+        }
+        self.last_sweep = Some(now);
+        let fresh = std::mem::take(&mut self.fresh);
+        let mut looks: Vec<(AgentKey, Look)> = self
+            .agents
+            .iter()
+            .filter(|(_, entry)| entry.active && !entry.free.is_empty())
+            .map(|(key, _)| {
+                let mut look = dirty.remove(key).unwrap_or_default();
+                look.merge(&fresh);
+                (*key, look)
+            })
+            .collect();
+        self.rng.shuffle(&mut looks);
+        looks
+    }
+
+    fn allocate_agent(&mut self, agent: AgentKey, look: &Look, grants: &mut Vec<Grant>) {
+        while let Some(grant) = self.next_grant(agent, look) {
+            let Grant {
                 framework,
                 role,
-                agent: key,
                 resources,
-            });
+                ..
+            } = &grant;
+            if let Some(entry) = self.agents.get_mut(&agent) {
+                entry.give(*framework, role, resources);
+            }
+            self.tree
+                .give(*framework, role, &resources.quantities(), true);
+            grants.push(grant);
         }
+    }
+
+    /// Who of those to be asked comes first and may have something of what is free.
+    fn next_grant(&mut self, agent: AgentKey, look: &Look) -> Option<Grant> {
+        let entry = self.agents.get(&agent)?;
+        if !entry.active || entry.free.is_empty() {
+            return None;
+        }
+        let market = Market {
+            config: &self.config,
+            frameworks: &self.frameworks,
+            filters: self.filters.on(agent),
+            agent: entry,
+        };
+        self.tree.visit(look.few(), |role, framework| {
+            match market.decide(framework, role, &entry.free) {
+                Ok(resources) => ControlFlow::Break(Grant {
+                    framework,
+                    role: role.clone(),
+                    agent,
+                    resources: resources.into_owned(),
+                }),
+                Err(_) => ControlFlow::Continue(()),
+            }
+        })
     }
 
     /// Whether somebody but `holder` would be given these resources of an agent if they were free.
@@ -117,131 +189,30 @@ impl Allocator {
         holder: FrameworkKey,
         resources: &Resources,
     ) -> bool {
-        let Some(entry) = self.agents.get(&key) else {
+        let Some(agent) = self.agents.get(&key) else {
             return false;
         };
-        let Self {
-            tree,
-            frameworks,
-            filters,
-            config,
-            ..
-        } = self;
-        tree.visit(|role, framework| {
-            let Some(of) = frameworks.get(&framework).filter(|_| framework != holder) else {
-                return ControlFlow::Continue(());
-            };
-            match fit(
-                config,
-                filters,
-                (key, entry),
-                resources,
-                (framework, of),
-                role,
-            ) {
-                Ok(_) => ControlFlow::Break(()),
-                Err(_) => ControlFlow::Continue(()),
-            }
-        })
-        .is_some()
+        let market = Market {
+            config: &self.config,
+            frameworks: &self.frameworks,
+            filters: self.filters.on(key),
+            agent,
+        };
+        self.tree
+            .visit(None, |role, framework| {
+                let wants =
+                    framework != holder && market.decide(framework, role, resources).is_ok();
+                if wants {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            })
+            .is_some()
     }
 
     /// Whether new demand appeared since the last call.
     pub fn take_demand(&mut self) -> bool {
         std::mem::take(&mut self.demand)
     }
-
-    /// What a framework would be offered of an agent now, or why it would not.
-    ///
-    /// # Errors
-    /// The first reason in the order in which they are looked at.
-    pub fn explain(
-        &self,
-        key: AgentKey,
-        framework: FrameworkKey,
-        role: &Role,
-    ) -> Result<Resources, Skip> {
-        let entry = self
-            .agents
-            .get(&key)
-            .filter(|entry| entry.active)
-            .ok_or(Skip::Inactive)?;
-        let of = self.frameworks.get(&framework).ok_or(Skip::Inactive)?;
-        if !of.active || of.roles.get(role).is_none_or(|spec| spec.suppressed) {
-            return Err(Skip::Inactive);
-        }
-        fit(
-            &self.config,
-            &self.filters,
-            (key, entry),
-            &entry.free,
-            (framework, of),
-            role,
-        )
-    }
-}
-
-/// What of `free` a framework may have in a role, or why nothing.
-fn fit(
-    config: &AllocatorConfig,
-    filters: &Filters,
-    (agent, entry): (AgentKey, &AgentEntry),
-    free: &Resources,
-    (framework, of): (FrameworkKey, &FrameworkEntry),
-    role: &Role,
-) -> Result<Resources, Skip> {
-    let spec = of.roles.get(role).ok_or(Skip::Inactive)?;
-    if let Some(groups) = &spec.constraints {
-        let subject = Subject {
-            hostname: &entry.spec.hostname,
-            region: entry.spec.domain.as_ref().map(|(region, _)| &**region),
-            zone: entry.spec.domain.as_ref().map(|(_, zone)| &**zone),
-            attributes: &entry.spec.attributes,
-        };
-        let admitted = groups
-            .iter()
-            .any(|group| group.iter().all(|constraint| constraint.admits(subject)));
-        if !admitted {
-            return Err(Skip::Constraints);
-        }
-    }
-    if entry.has_gpus && config.filter_gpus && !of.abilities.gpus {
-        return Err(Skip::Gpus);
-    }
-    if let (Some(ours), Some((theirs, _))) = (&config.region, &entry.spec.domain)
-        && ours != theirs
-        && !of.abilities.regions
-    {
-        return Err(Skip::Region);
-    }
-    let offer = free.filter(|resource| {
-        resource.allocatable_to(role)
-            && (of.abilities.revocable || !resource.revocable)
-            && (of.abilities.shared || resource.shared.is_none())
-            && (of.abilities.refinement || resource.reservations.len() < 2)
-    });
-    if offer.is_empty() {
-        return Err(Skip::Nothing);
-    }
-    let least = spec
-        .min_allocatable
-        .as_ref()
-        .unwrap_or(&config.min_allocatable);
-    if !least.is_empty() {
-        let quantities = offer.quantities();
-        if !least.iter().any(|least| quantities.contains(least)) {
-            return Err(Skip::TooSmall);
-        }
-    }
-    if filters.block(
-        &Place {
-            agent,
-            framework,
-            role: role.clone(),
-        },
-        &offer,
-    ) {
-        return Err(Skip::Filtered);
-    }
-    Ok(offer)
 }

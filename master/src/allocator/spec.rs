@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mezzo_model::Role;
 use mezzo_model::attributes::Attributes;
 use mezzo_model::constraint::Constraint;
 use mezzo_model::resources::{Milli, Quantities, Resources};
+use mezzo_model::{Millis, Role};
 
 use crate::keys::{AgentKey, FrameworkKey};
 
@@ -107,21 +107,142 @@ pub struct Grant {
     pub resources: Resources,
 }
 
-/// Why a framework is not offered an agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a framework is not offered an agent, in the order in which it is looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Skip {
-    /// The agent or the framework takes no part now.
-    Inactive,
+    /// There is no such agent.
+    UnknownAgent,
+    /// There is no such framework.
+    UnknownFramework,
+    /// The framework is not subscribed to the role.
+    NotInRole,
+    /// The framework is disconnected or was deactivated.
+    FrameworkInactive,
+    /// The framework wants no offers for the role.
+    Suppressed,
+    /// The agent is disconnected or was deactivated.
+    AgentInactive,
     /// The framework's constraints exclude the agent.
     Constraints,
-    /// Nothing is free, or nothing that the role may use and the framework can handle.
-    Nothing,
-    /// Too little is free.
-    TooSmall,
     /// The agent has GPUs and the framework does not know them.
     Gpus,
     /// The agent is in another region and the framework does not know regions.
     Region,
-    /// The framework refused this not long ago.
-    Filtered,
+    /// All that the agent has is offered or in use.
+    NothingFree,
+    /// What is free is reserved to other roles.
+    Reserved,
+    /// What is free is revocable, shared or reserved in several levels, and the framework does not know such.
+    Unable,
+    /// Too little is free.
+    TooSmall,
+    /// The framework refused this, or more, not long ago.
+    Filtered {
+        /// When the last filter that blocks it ends.
+        until: Millis,
+    },
+    /// Another one is served before it.
+    Behind {
+        /// Who gets it.
+        framework: FrameworkKey,
+        /// In which of its roles.
+        role: Role,
+    },
+}
+
+impl Skip {
+    /// One word for programs.
+    pub fn name(&self) -> &'static str {
+        self.words().0
+    }
+
+    /// In words.
+    pub fn text(&self) -> &'static str {
+        self.words().1
+    }
+
+    /// What would change it.
+    pub fn remedy(&self) -> &'static str {
+        self.words().2
+    }
+
+    fn words(&self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::UnknownAgent => (
+                "UNKNOWN_AGENT",
+                "no such agent is registered",
+                "the agent registers",
+            ),
+            Self::UnknownFramework => (
+                "UNKNOWN_FRAMEWORK",
+                "no such framework is subscribed",
+                "the framework subscribes",
+            ),
+            Self::NotInRole => (
+                "NOT_IN_ROLE",
+                "the framework is not subscribed to the role",
+                "it subscribes or updates itself with the role",
+            ),
+            Self::FrameworkInactive => (
+                "FRAMEWORK_INACTIVE",
+                "the framework is disconnected or deactivated",
+                "it subscribes again",
+            ),
+            Self::Suppressed => (
+                "SUPPRESSED",
+                "the framework suppressed offers for the role",
+                "it calls REVIVE",
+            ),
+            Self::AgentInactive => (
+                "AGENT_INACTIVE",
+                "the agent is disconnected or deactivated",
+                "it connects again, or an operator reactivates it",
+            ),
+            Self::Constraints => (
+                "CONSTRAINTS",
+                "the framework's offer constraints exclude the agent",
+                "it changes its constraints, or the agent its attributes",
+            ),
+            Self::Gpus => (
+                "GPUS",
+                "the agent has GPUs and the framework lacks the capability GPU_RESOURCES",
+                "it subscribes with the capability, or the master runs with --filter_gpu_resources=false",
+            ),
+            Self::Region => (
+                "REGION",
+                "the agent is in another region and the framework lacks the capability REGION_AWARE",
+                "it subscribes with the capability",
+            ),
+            Self::NothingFree => (
+                "NOTHING_FREE",
+                "all that the agent has is offered or in use",
+                "an offer is declined or ends, or a task ends",
+            ),
+            Self::Reserved => (
+                "RESERVED",
+                "what is free is reserved to other roles",
+                "unreserved resources become free, or a reservation is taken back",
+            ),
+            Self::Unable => (
+                "UNABLE",
+                "the framework lacks the capability for what is free",
+                "it subscribes with REVOCABLE_RESOURCES, SHARED_RESOURCES or RESERVATION_REFINEMENT",
+            ),
+            Self::TooSmall => (
+                "TOO_SMALL",
+                "less is free than the least that is offered",
+                "more becomes free, or the framework asks for less in its offer filters",
+            ),
+            Self::Filtered { .. } => (
+                "FILTERED",
+                "the framework refused this, or more, not long ago",
+                "the filter ends, the framework calls REVIVE, or more becomes free than it refused",
+            ),
+            Self::Behind { .. } => (
+                "BEHIND",
+                "another framework is served before it",
+                "that one declines, or this one's share becomes the lower",
+            ),
+        }
+    }
 }

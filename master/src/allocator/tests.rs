@@ -240,11 +240,7 @@ fn abilities_and_constraints_are_gates() {
         [],
     );
     assert!(world.grants().is_empty());
-    let star = Role::star();
-    assert_eq!(
-        world.allocator.explain(AgentKey(1), FrameworkKey(1), &star),
-        Err(Skip::Gpus)
-    );
+    assert_eq!(world.why(1, 1, "*"), Verdict::Skip(Skip::Gpus));
     let mut spec = World::framework_spec(1, &["*"]);
     spec.abilities.gpus = true;
     let wants = |rack: &str| {
@@ -257,10 +253,7 @@ fn abilities_and_constraints_are_gates() {
     world.allocator.set_framework(FrameworkKey(1), spec.clone());
     world.pass(50);
     assert!(world.grants().is_empty());
-    assert_eq!(
-        world.allocator.explain(AgentKey(1), FrameworkKey(1), &star),
-        Err(Skip::Constraints)
-    );
+    assert_eq!(world.why(1, 1, "*"), Verdict::Skip(Skip::Constraints));
     spec.roles[0].constraints = Some(wants("r1"));
     world.allocator.set_framework(FrameworkKey(1), spec);
     world.pass(50);
@@ -273,11 +266,7 @@ fn too_little_is_not_offered_unless_it_is_wanted() {
         .agent(1, "cpus:0.009;mem:31")
         .framework(1, &["*"]);
     assert!(world.grants().is_empty());
-    let star = Role::star();
-    assert_eq!(
-        world.allocator.explain(AgentKey(1), FrameworkKey(1), &star),
-        Err(Skip::TooSmall)
-    );
+    assert_eq!(world.why(1, 1, "*"), Verdict::Skip(Skip::TooSmall));
     let mut spec = World::framework_spec(1, &["*"]);
     spec.roles[0].min_allocatable = Some(Vec::new());
     world.allocator.set_framework(FrameworkKey(1), spec);

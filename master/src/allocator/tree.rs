@@ -8,9 +8,12 @@
 //!
 //! Invariant: shares are integers (parts per 2^40); a node's books are the sum of its clients' and children's.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use mezzo_model::Role;
 use mezzo_model::resources::{Milli, Quantities};
@@ -19,6 +22,9 @@ use crate::keys::FrameworkKey;
 
 /// A weight of one, in thousandths.
 pub const WEIGHT_ONE: u64 = 1000;
+
+/// The name of a role's own frameworks among the roles below it.
+static OWN: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("."));
 
 /// The place of something among its siblings; the lowest is served first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +44,10 @@ enum Child {
     Role(Role),
 }
 
-#[derive(Debug)]
+/// The ranks of a client's roles from the top down, and its own.
+type Path<'a> = (Vec<&'a Rank<Child>>, &'a Rank<FrameworkKey>);
+
+#[derive(Clone, Debug)]
 struct Client {
     name: Arc<str>,
     active: bool,
@@ -47,8 +56,12 @@ struct Client {
     rank: Rank<FrameworkKey>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Node {
+    /// The last component of the role.
+    name: Arc<str>,
+    /// The role above.
+    parent: Option<Role>,
     /// Everything held by the role and below it.
     held: Quantities,
     served: u64,
@@ -67,7 +80,7 @@ struct Node {
 }
 
 /// The tree of roles.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RoleTree {
     total: Quantities,
     excluded: BTreeSet<Arc<str>>,
@@ -237,14 +250,61 @@ impl RoleTree {
         self.rerank(role);
     }
 
-    /// Visits the active clients, who is to be served first first, until `visit` breaks.
+    /// Visits the active clients, all or those of a few, who is to be served first first, until `visit` breaks.
     pub fn visit<B>(
         &mut self,
+        few: Option<&BTreeSet<(FrameworkKey, Role)>>,
         mut visit: impl FnMut(&Role, FrameworkKey) -> ControlFlow<B>,
     ) -> Option<B> {
         self.refresh();
-        self.visit_children(&self.top, None, &mut visit)
-            .break_value()
+        match few {
+            None => self.visit_children(&self.top, None, &mut visit),
+            Some(few) => self.visit_few(few, &mut visit),
+        }
+        .break_value()
+    }
+
+    /// The active clients, who is to be served first first.
+    pub fn order(&self) -> Vec<(Role, FrameworkKey)> {
+        let mut fresh = self.clone();
+        let mut order = Vec::new();
+        fresh.visit(None, |role, key| {
+            order.push((role.clone(), key));
+            ControlFlow::<()>::Continue(())
+        });
+        order
+    }
+
+    fn visit_few<B>(
+        &self,
+        few: &BTreeSet<(FrameworkKey, Role)>,
+        visit: &mut impl FnMut(&Role, FrameworkKey) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        let mut paths: Vec<_> = few
+            .iter()
+            .filter_map(|(key, role)| Some((self.path(*key, role)?, role, *key)))
+            .collect();
+        paths.sort_unstable();
+        for (_, role, key) in paths {
+            visit(role, key)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// The ranks from the top down to an active client. Of two clients the one with the lower path is visited first.
+    fn path(&self, key: FrameworkKey, role: &Role) -> Option<Path<'_>> {
+        let mut node = self.nodes.get(role)?;
+        let client = node.clients.get(&key).filter(|client| client.active)?;
+        let mut path = vec![node.own_rank.as_ref()?];
+        loop {
+            path.push(node.rank.as_ref()?);
+            match &node.parent {
+                Some(parent) => node = self.nodes.get(parent)?,
+                None => break,
+            }
+        }
+        path.reverse();
+        Some((path, &client.rank))
     }
 
     fn visit_children<B>(
@@ -303,10 +363,16 @@ impl RoleTree {
         if self.nodes.contains_key(role) {
             return;
         }
-        if let Some(parent) = role.parent() {
-            self.ensure(&parent);
+        let parent = role.parent();
+        if let Some(parent) = &parent {
+            self.ensure(parent);
         }
-        self.nodes.insert(role.clone(), Node::default());
+        let node = Node {
+            name: role.components().last().map(Arc::from).unwrap_or_default(),
+            parent,
+            ..Node::default()
+        };
+        self.nodes.insert(role.clone(), node);
         self.place(role);
     }
 
@@ -342,12 +408,10 @@ impl RoleTree {
     fn book(&mut self, role: &Role, mut change: impl FnMut(&mut Node, bool)) {
         let mut at = Some(role.clone());
         let mut own = true;
-        while let Some(role) = at {
-            if let Some(node) = self.nodes.get_mut(&role) {
-                change(node, own);
-            }
+        while let Some(node) = at.and_then(|role| self.nodes.get_mut(&role)) {
+            change(node, own);
             own = false;
-            at = role.parent();
+            at = node.parent.clone();
         }
     }
 
@@ -377,7 +441,7 @@ impl RoleTree {
         while let Some(role) = at {
             self.place_own(&role);
             self.place(&role);
-            at = role.parent();
+            at = self.nodes.get(&role).and_then(|node| node.parent.clone());
         }
     }
 
@@ -389,7 +453,7 @@ impl RoleTree {
             share: share(&node.own_held, &self.total, &self.excluded, WEIGHT_ONE),
             served: node.own_served,
             // Sorts before every role below, as `role/.` does.
-            name: Arc::from("."),
+            name: OWN.clone(),
             what: Child::Own,
         });
         if rank != node.own_rank {
@@ -408,18 +472,17 @@ impl RoleTree {
         let Some(node) = self.nodes.get_mut(role) else {
             return;
         };
-        let name = role.components().last().map(Arc::from).unwrap_or_default();
         let rank = Rank {
             share: share(&node.held, &self.total, &self.excluded, weight),
             served: node.served,
-            name,
+            name: node.name.clone(),
             what: Child::Role(role.clone()),
         };
         if node.rank.as_ref() == Some(&rank) {
             return;
         }
         let old = node.rank.replace(rank.clone());
-        let siblings = match role.parent() {
+        let siblings = match node.parent.clone() {
             Some(parent) => match self.nodes.get_mut(&parent) {
                 Some(node) => &mut node.children,
                 None => return,
@@ -501,101 +564,5 @@ impl RoleTree {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn role(text: &str) -> Role {
-        Role::parse(text).expect("a role")
-    }
-
-    fn amount(cpus: i64, mem: i64) -> Quantities {
-        let mut amount = Quantities::new();
-        amount.add(&Arc::from("cpus"), Milli::whole(cpus));
-        amount.add(&Arc::from("mem"), Milli::whole(mem));
-        amount
-    }
-
-    fn tree(clients: &[(u32, &str)]) -> RoleTree {
-        let mut tree = RoleTree::default();
-        tree.set_total(amount(100, 1000));
-        for (key, text) in clients {
-            let key = FrameworkKey(*key);
-            tree.add_client(key, &role(text), &Arc::from(format!("f{}", key.0)));
-            tree.set_active(key, &role(text), true);
-        }
-        tree.check().expect("sound");
-        tree
-    }
-
-    fn order(tree: &mut RoleTree) -> Vec<u32> {
-        let mut keys = Vec::new();
-        tree.visit(|_, key| {
-            keys.push(key.0);
-            ControlFlow::<()>::Continue(())
-        });
-        tree.check().expect("sound");
-        keys
-    }
-
-    #[test]
-    fn the_lowest_dominant_share_is_served_first() {
-        let mut tree = tree(&[(1, "*"), (2, "*"), (3, "*")]);
-        assert_eq!(
-            order(&mut tree),
-            [1, 2, 3],
-            "by name when nobody holds anything"
-        );
-        tree.give(FrameworkKey(1), &role("*"), &amount(1, 500), true);
-        tree.give(FrameworkKey(2), &role("*"), &amount(30, 1), true);
-        assert_eq!(order(&mut tree), [3, 2, 1]);
-        tree.take(FrameworkKey(1), &role("*"), &amount(1, 500));
-        assert_eq!(
-            order(&mut tree),
-            [3, 1, 2],
-            "served once, so after who never was"
-        );
-        tree.set_total(amount(1, 1000));
-        assert_eq!(order(&mut tree), [3, 1, 2]);
-    }
-
-    #[test]
-    fn weights_divide_shares() {
-        let mut tree = tree(&[(1, "a"), (2, "b")]);
-        tree.give(FrameworkKey(1), &role("a"), &amount(20, 0), true);
-        tree.give(FrameworkKey(2), &role("b"), &amount(10, 0), true);
-        assert_eq!(order(&mut tree), [2, 1]);
-        tree.set_weight(role("a"), 3 * WEIGHT_ONE);
-        assert_eq!(order(&mut tree), [1, 2]);
-    }
-
-    #[test]
-    fn a_role_counts_with_all_below_it() {
-        let mut tree = tree(&[(1, "a"), (2, "a/x"), (3, "a/y"), (4, "b")]);
-        tree.give(FrameworkKey(2), &role("a/x"), &amount(10, 0), true);
-        // b holds nothing; in a, the role's own framework and a/y hold nothing.
-        assert_eq!(order(&mut tree), [4, 1, 3, 2]);
-        tree.give(FrameworkKey(4), &role("b"), &amount(30, 0), true);
-        assert_eq!(order(&mut tree), [1, 3, 2, 4]);
-        tree.remove_client(FrameworkKey(2), &role("a/x"));
-        assert_eq!(order(&mut tree), [1, 3, 4]);
-        tree.remove_client(FrameworkKey(1), &role("a"));
-        tree.remove_client(FrameworkKey(3), &role("a/y"));
-        assert_eq!(tree.nodes.len(), 1, "empty roles are not kept");
-    }
-
-    #[test]
-    fn who_is_not_active_is_not_visited() {
-        let mut tree = tree(&[(1, "a"), (2, "b/c")]);
-        assert_eq!(tree.active(), 2);
-        tree.set_active(FrameworkKey(1), &role("a"), false);
-        tree.set_active(FrameworkKey(1), &role("a"), false);
-        assert_eq!(order(&mut tree), [2]);
-        tree.set_active(FrameworkKey(2), &role("b/c"), false);
-        assert_eq!(order(&mut tree), Vec::<u32>::new());
-        assert_eq!(tree.active(), 0);
     }
 }
