@@ -7,7 +7,7 @@
 //! Files: `subscribe` frameworks come and go; `calls` the ladder of a call; `accept` launches; `offers`
 //! offers and answers; `updates` statuses and acknowledgements; `reconcile`; `registration` agents come,
 //! `absorb` with what they hold; `liveness` agents go; `registrar` writes the registry; `sandbox` relays
-//! reads; `invariants` walks the books.
+//! reads; `explain` says why there is no offer; `invariants` walks the books.
 //!
 //! Invariant: no clock, socket, disk, thread or random source of its own; what is iterated is ordered.
 
@@ -17,6 +17,7 @@ mod agent;
 mod calls;
 mod config;
 mod dump;
+mod explain;
 mod framework;
 mod invariants;
 mod io;
@@ -56,6 +57,7 @@ use registration::Admission;
 use timers::{Timer, Timers};
 
 pub use config::{Config, HEARTBEAT_INTERVAL, MAX_BATCH, OFFER_MAX_AGE, RateLimit};
+pub use explain::{AgentAnswer, Answer, Holder, Question};
 pub use io::{Input, Note, NoteLevel, Output, Refusal};
 
 /// An outstanding offer.

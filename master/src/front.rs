@@ -17,7 +17,7 @@ use mezzo_wire::{grpc, link};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Status};
 
-use crate::core::Refusal;
+use crate::core::{Answer, Question, Refusal};
 use crate::keys::{ConnId, ReadId};
 use crate::read_model::Reader;
 
@@ -114,6 +114,13 @@ pub enum Knock {
     },
     /// The reader is gone.
     CancelRead(ReadId),
+    /// Somebody asks why a framework has no offer.
+    Explain {
+        /// What is asked.
+        question: Question,
+        /// The answer.
+        answer: oneshot::Sender<Result<Answer, Refusal>>,
+    },
 }
 
 impl Office {

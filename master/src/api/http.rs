@@ -7,6 +7,7 @@
 //! the same core, and every refusal of a call's meaning has the core's words.
 
 mod answer;
+mod explain;
 mod gzip;
 mod ladder;
 mod media;
@@ -129,6 +130,7 @@ async fn serve(
         Page::Scheduler => scheduler::serve(&door, request).await,
         Page::Operator => operator::serve(&door, request).await,
         Page::Teardown => pages::teardown(&door, request).await,
+        Page::Explain => explain::serve(&door, request.uri()).await,
         Page::Unserved => pages::unserved(&door, &request),
         Page::Health => Ok(pages::health(&door)),
         Page::Redirect => pages::redirect(&door),

@@ -1,6 +1,7 @@
 //! Stories of the core, by room.
 
 mod agents;
+mod explain;
 mod frameworks;
 mod hostile;
 mod launches;

@@ -13,13 +13,16 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::metrics::Board;
-use crate::core::{Core, Input, Note, NoteLevel, Output, Refusal};
+use crate::core::{Answer, Core, Input, Note, NoteLevel, Output, Question, Refusal};
 use crate::front::{Knock, Outbox};
 use crate::keys::{ConnId, ReadId, RequestId};
 use crate::read_model::Feed;
 
 /// How often the numbers of `/metrics` are brought up to date.
 const PUBLISH: Duration = Duration::from_secs(1);
+
+/// Questions that may wait for a cycle of the allocator.
+const MAX_QUESTIONS: usize = 64;
 
 /// Why a term ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -70,6 +73,7 @@ pub(super) struct Reign {
     links: BTreeMap<ConnId, Link>,
     replies: BTreeMap<RequestId, oneshot::Sender<Result<(), Refusal>>>,
     reads: BTreeMap<ReadId, mpsc::Sender<link::SandboxChunk>>,
+    questions: Vec<(Question, oneshot::Sender<Result<Answer, Refusal>>)>,
     commits: JoinSet<(u64, Result<(), CommitError>)>,
     next_request: u64,
     end: Option<End>,
@@ -116,6 +120,7 @@ impl Reign {
             links: BTreeMap::new(),
             replies: BTreeMap::new(),
             reads: BTreeMap::new(),
+            questions: Vec::new(),
             commits: JoinSet::new(),
             next_request: 0,
             end: None,
@@ -268,7 +273,33 @@ impl Reign {
                     self.handle(Input::CancelRead { read });
                 }
             }
+            Knock::Explain { question, answer } => {
+                if self.questions.len() < MAX_QUESTIONS {
+                    self.questions.push((question, answer));
+                    self.answer_questions();
+                } else {
+                    let refusal = Refusal::new(503, "too many questions are asked at once");
+                    // Who asked may be gone.
+                    let _ = answer.send(Err(refusal));
+                }
+            }
         }
+    }
+
+    /// Questions wait for the cycle of the allocator that is due, if one is.
+    fn answer_questions(&mut self) {
+        let (core, now) = (&self.core, self.clock.now());
+        self.questions = std::mem::take(&mut self.questions)
+            .into_iter()
+            .filter_map(|(question, answer)| match core.explain(now, &question) {
+                Some(told) => {
+                    // Who asked may be gone.
+                    let _ = answer.send(told);
+                    None
+                }
+                None => Some((question, answer)),
+            })
+            .collect();
     }
 
     fn request(&mut self, answer: oneshot::Sender<Result<(), Refusal>>) -> RequestId {
@@ -291,6 +322,9 @@ impl Reign {
                     other => inputs.extend(self.carry_out(other)),
                 }
             }
+        }
+        if !self.questions.is_empty() {
+            self.answer_questions();
         }
         let core = &self.core;
         self.feed.push(changes, || core.dump());

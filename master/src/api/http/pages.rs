@@ -54,7 +54,7 @@ fn is_write(method: &Method) -> bool {
 }
 
 /// The way to the core, or who leads.
-fn leading(door: &Door, uri: &Uri) -> Result<std::sync::Arc<Office>, Refused> {
+pub(super) fn leading(door: &Door, uri: &Uri) -> Result<std::sync::Arc<Office>, Refused> {
     door.front
         .office()
         .map_err(|status| Refused::from_status(&status, uri))

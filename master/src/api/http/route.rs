@@ -39,6 +39,8 @@ pub(super) enum Page {
     Roles,
     /// Weights of roles.
     Weights,
+    /// Why a framework has no offer.
+    Explain,
     /// What Mesos serves and this master does not.
     Unserved,
 }
@@ -70,6 +72,7 @@ impl Page {
             | Self::Frameworks
             | Self::Tasks
             | Self::Roles
+            | Self::Explain
             | Self::Weights => Realm::ReadOnly,
         }
     }
@@ -92,6 +95,7 @@ fn named(path: &str) -> Option<Page> {
         "tasks" => Page::Tasks,
         "roles" => Page::Roles,
         "weights" => Page::Weights,
+        "explain" => Page::Explain,
         "quota"
         | "maintenance/schedule"
         | "maintenance/status"
@@ -147,6 +151,7 @@ mod tests {
             ("/api/v1/scheduler/x/y", Some(Page::Scheduler)),
             ("/master/api/v1/scheduler", Some(Page::Scheduler)),
             ("/state", Some(Page::State)),
+            ("/explain", Some(Page::Explain)),
             ("/state.json", Some(Page::State)),
             ("/master/state.json", Some(Page::State)),
             ("/master/state-summary", Some(Page::Summary)),
