@@ -34,7 +34,9 @@ enum Fact {
 
 fn fact() -> impl Strategy<Value = Fact> {
     let (agent, framework) = (0..AGENTS, 0..FRAMEWORKS);
-    let refuse = proptest::option::of(0..9000_u64);
+    // Whole seconds too, so that things end in the moment they are looked at.
+    let seconds = || (0..9_u64).prop_map(|seconds| 1000 * seconds);
+    let refuse = proptest::option::of(prop_oneof![seconds(), 0..9000_u64]);
     prop_oneof![
         4 => (agent.clone(), any::<u8>()).prop_map(|(key, kind)| Fact::AddAgent(key, kind)),
         1 => (agent.clone(), any::<u8>()).prop_map(|(key, kind)| Fact::UpdateAgent(key, kind)),
@@ -50,7 +52,7 @@ fn fact() -> impl Strategy<Value = Fact> {
         1 => (0..4_u8, 1..5000_u64).prop_map(|(of, weight)| Fact::Weight(of, weight)),
         9 => (any::<usize>(), any::<bool>(), refuse)
             .prop_map(|(index, whole, refuse)| Fact::Release(index, whole, refuse)),
-        3 => prop_oneof![0..50_u64, 0..8000_u64].prop_map(Fact::Pass),
+        3 => prop_oneof![seconds(), 0..50_u64, 0..8000_u64].prop_map(Fact::Pass),
     ]
 }
 
