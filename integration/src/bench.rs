@@ -1,9 +1,10 @@
 //! The benchmarks: what they measure, and what bounds each figure.
 //!
-//! Real daemons on loopback, real ZooKeeper, one machine. Nothing here asserts a time: machines are shared and noisy.
-//! Each benchmark prints medians and tails, what bounds it, and, where one was measured on such a machine, the figure
-//! of an Apache Mesos 1.12 development head beside it.
+//! Real daemons on loopback, real ZooKeeper, one machine; `allocate` is the allocator alone. Nothing here asserts a
+//! time: machines are shared and noisy. Each benchmark prints medians and tails, what bounds it, and, where one was
+//! measured on such a machine, the figure of an Apache Mesos 1.12 development head beside it.
 
+mod allocate;
 mod failover;
 mod hold;
 mod latency;
@@ -58,6 +59,15 @@ enum What {
         #[arg(long, default_value_t = 1000)]
         count: usize,
     },
+    /// Cycles of the allocator alone, in process.
+    Allocate {
+        /// How many cycles over all agents, of each size.
+        #[arg(long, default_value_t = 20)]
+        rounds: usize,
+        /// Leave the largest size out.
+        #[arg(long)]
+        short: bool,
+    },
     /// From the end of the leading master to the first offer of the next.
     Failover {
         /// How many times each.
@@ -78,13 +88,15 @@ pub async fn main() -> anyhow::Result<()> {
             throughput::run(3000).await?;
             hold::run(1000).await?;
             memory::run(1000).await?;
-            failover::run(3).await
+            failover::run(3).await?;
+            allocate::run(20, true)
         }
         What::Latency { count } => latency::run(count).await,
         What::Oci { count } => oci::run(count).await,
         What::Throughput { count } => throughput::run(count).await,
         What::Hold { count } => hold::run(count).await,
         What::Memory { count } => memory::run(count).await,
+        What::Allocate { rounds, short } => allocate::run(rounds, short),
         What::Failover { count } => failover::run(count).await,
     }
 }
