@@ -7,8 +7,8 @@
 //! [`COOL_DOWN`], or at once if there is more. New demand (a framework appears or revives) is carried to every
 //! agent with free resources, asking those who are new; such sweeps are coalesced.
 //!
-//! `decide` is the one judge, `allocate` the cycle, `explain` its answers to those who ask why, `tree` fairness, `filters`
-//! what was refused.
+//! `decide` is the one judge, `allocate` the cycle, `explain` its answers to those who ask why, `tree` fairness,
+//! `filters` what was refused.
 //!
 //! An agent's free resources go whole to the first framework in the order of fairness that may have them.
 //!

@@ -3,8 +3,8 @@
 //! What the next cycle would do is not guessed: it is carried out on a copy, and only if there is something for it to
 //! do. Whoever got nothing there is told what the decision of that cycle was.
 //!
-//! Invariant: [`Verdict::Offer`] is said exactly of what the next calls of [`Allocator::allocate`] grant if nothing else
-//! happens until the deadlines that it names.
+//! Invariant: [`Verdict::Offer`] is said exactly of what the next calls of [`Allocator::allocate`] grant if nothing
+//! else happens until the deadlines that it names.
 
 use mezzo_model::resources::Resources;
 use mezzo_model::{Millis, Role};

@@ -1,5 +1,5 @@
-//! The allocator once more, for clarity alone: no books, no caches, no order kept; everything is worked out afresh from the
-//! facts whenever it is asked for. What the real one does is compared with it (`market`).
+//! The allocator once more, for clarity alone: no books, no caches, no order kept; everything is worked out afresh from
+//! the facts whenever it is asked for. What the real one does is compared with it (`market`).
 //!
 //! Its only state beside the facts is how often each was served, which breaks ties.
 

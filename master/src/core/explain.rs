@@ -1,5 +1,5 @@
-//! Why a framework has no offer: the allocator's own verdict, with what only the core knows: who asks for what by id, and
-//! which offers are out.
+//! Why a framework has no offer: the allocator's own verdict, with what only the core knows: who asks for what by id,
+//! and which offers are out.
 
 use mezzo_model::{Now, Role};
 use serde::Serialize;
