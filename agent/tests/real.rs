@@ -3,6 +3,7 @@
 
 mod real {
     mod bad_input;
+    mod bad_orders;
     mod bed;
     mod master;
     mod oci;
