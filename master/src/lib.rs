@@ -17,6 +17,8 @@ pub mod keys;
 pub mod read_model;
 pub mod registry;
 mod shell;
+#[cfg(test)]
+mod testing;
 pub mod validate;
 
 pub use flags::Flags;
